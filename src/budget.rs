@@ -1,0 +1,1 @@
+//! One process-wide budget of buffered bytes.

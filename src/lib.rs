@@ -1,0 +1,19 @@
+//! A gateway that speaks Microsoft's BITS upload protocol to Windows machines and keeps what they send in object storage.
+#![forbid(unsafe_code)]
+
+pub mod admin;
+pub mod auth;
+pub mod bits;
+pub mod budget;
+pub mod cleanup;
+pub mod client;
+pub mod clock;
+pub mod config;
+pub mod download;
+pub mod gateway;
+pub mod metrics;
+pub mod session;
+pub mod staging;
+pub mod store;
+pub mod units;
+pub mod upload;

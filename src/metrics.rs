@@ -1,0 +1,1 @@
+//! Every metric: names, help, labels, buckets. Label values are closed sets.

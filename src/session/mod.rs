@@ -1,0 +1,7 @@
+//! The rules: what a packet means for a session. Pure.
+
+mod record;
+
+pub use record::{
+    Before, ObjectTag, Outcome, PAGE_PARTS, PageName, Phase, Principal, RECORD_VERSION, Record, Staged, Target,
+};

@@ -1,0 +1,1 @@
+//! Byte sizes, durations, secrets.

@@ -1,0 +1,1 @@
+//! The floor: carries out what `session` decides.
