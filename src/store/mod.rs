@@ -1,1 +1,10 @@
 //! The warehouse: records, parts, tails and objects in a bucket. The only room that names `object_store`.
+
+mod bucket;
+mod error;
+
+pub use error::{CompleteError, Error};
+
+/// One route's store. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {}

@@ -1,0 +1,51 @@
+//! What a store must be able to do beyond `object_store`'s own traits: multipart uploads that any process can go on
+//! with, and completion that depends on what the destination is.
+
+use async_trait::async_trait;
+use object_store::{ObjectStore, PutPayload, path::Path};
+
+use super::{CompleteError, Error};
+use crate::bits::SessionId;
+use crate::clock::Timestamp;
+use crate::session::{Before, ObjectTag};
+use crate::staging::{PartId, PartRange, RecordedPart, UploadId};
+
+/// A bucket with multipart uploads. Implemented for the remote stores, for memory and for a local directory.
+#[async_trait]
+pub(super) trait Bucket: std::fmt::Debug + Send + Sync {
+    /// Plain objects: put (create if absent, compare-and-swap, overwrite), get, head, list, delete.
+    fn objects(&self) -> &dyn ObjectStore;
+
+    /// Begins a multipart upload to `path`; the published object will name `session` where the store keeps metadata.
+    async fn begin(&self, path: &Path, session: SessionId) -> Result<UploadId, Error>;
+
+    /// Stores a part; storing the same part again is harmless.
+    async fn put_part(
+        &self,
+        path: &Path,
+        upload: &UploadId,
+        part: PartRange,
+        payload: PutPayload,
+    ) -> Result<PartId, Error>;
+
+    /// What the published object will be known by, where that can be told before completion.
+    async fn mark(&self, path: &Path, upload: &UploadId) -> Result<Option<String>, Error>;
+
+    /// Publishes the parts as one object, if the destination still is what `before` says. Repeating it after a lost answer is
+    /// harmless: an object that is this session's own counts as success.
+    async fn complete(
+        &self,
+        path: &Path,
+        session: SessionId,
+        upload: &UploadId,
+        parts: &[RecordedPart],
+        before: &Before,
+        mark: Option<&str>,
+    ) -> Result<ObjectTag, CompleteError>;
+
+    /// Forgets an upload and its parts; one that is unknown counts as forgotten.
+    async fn abort(&self, path: &Path, upload: &UploadId) -> Result<(), Error>;
+
+    /// The unfinished uploads to `path` and when they began, where the store can tell.
+    async fn uploads(&self, path: &Path) -> Result<Vec<(UploadId, Timestamp)>, Error>;
+}
