@@ -2,8 +2,10 @@
 
 mod bucket;
 mod error;
+mod settings;
 
 pub use error::{CompleteError, Error};
+pub use settings::Settings;
 
 /// One route's store. Cheap to clone.
 #[derive(Clone, Debug)]

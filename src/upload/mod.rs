@@ -3,10 +3,12 @@
 mod body;
 mod place;
 mod refused;
+mod settings;
 
 pub use body::{Body, BodyBroken};
 pub use place::{Asked, Coordination, Durability, Place, Rules};
 pub use refused::Refused;
+pub use settings::{Memory, Settings};
 
 use std::sync::Arc;
 

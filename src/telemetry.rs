@@ -1,0 +1,25 @@
+//! Logs.
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Format {
+    /// Text on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Which packets get an access line.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Packets {
+    /// All of them.
+    #[default]
+    All,
+    /// Those that were not answered 2xx.
+    Errors,
+    /// Create-Session, Close-Session and Cancel-Session, and errors.
+    Sessions,
+}
