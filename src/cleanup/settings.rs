@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::settings;
+use crate::units::knob::settings;
 
 settings! {
     /// Clearing up after clients that never came back.

@@ -1,7 +1,7 @@
 //! The section `[log]`: telemetry is a leaf that knows no settings, so its knobs are described here.
 
 use crate::telemetry::{Format, Packets};
-use crate::{choices, settings};
+use crate::units::knob::{choices, settings};
 
 choices!(Format {
     Auto => "auto",

@@ -4,21 +4,24 @@ mod log;
 
 pub use log::Log;
 
-use crate::settings;
-use crate::units::knob::Unavailable;
-use crate::{cleanup, download, gateway, store, upload};
+use crate::cleanup::Settings as CleanupSettings;
+use crate::download::Settings as DownloadSettings;
+use crate::gateway::{ConnectionSettings, RouteSettings, Settings as ServerSettings};
+use crate::store::Settings as StoreSettings;
+use crate::units::knob::{Unavailable, settings};
+use crate::upload::{MemorySettings, Settings as UploadSettings};
 
 settings! {
     /// Everything that can be configured.
     pub struct Settings {
         /// Listeners, threads, and how long the gateway waits for a client.
-        pub server: gateway::Settings = gateway::Settings::default(),
+        pub server: ServerSettings = ServerSettings::default(),
         /// How much the gateway may take of this machine.
         pub limits: Limits = Limits::default(),
         /// What is logged, and how.
         pub log: Log = Log::default(),
         /// Clearing up after clients that never came back.
-        pub cleanup: cleanup::Settings = cleanup::Settings::default(),
+        pub cleanup: CleanupSettings = CleanupSettings::default(),
         /// The URL prefixes that are served, each with its store and its rules. Where no file defines any, there is one: "/" on
         /// ./bits-data, with uploads and downloads and without overwriting.
         pub routes: Vec<Route> = vec![Route::zero_config()],
@@ -29,9 +32,9 @@ settings! {
     /// How much the gateway may take of this machine.
     pub struct Limits {
         /// Memory for bodies.
-        pub upload: upload::Memory,
+        pub upload: MemorySettings,
         /// Connections.
-        pub gateway: gateway::Connections,
+        pub gateway: ConnectionSettings,
     }
 }
 
@@ -39,13 +42,13 @@ settings! {
     /// A URL prefix with its store and its rules.
     pub struct Route {
         /// Which requests it takes.
-        pub gateway: gateway::RouteSettings,
+        pub gateway: RouteSettings,
         /// Where its files are kept.
-        pub store: store::Settings,
+        pub store: StoreSettings,
         /// Its rules for uploads.
-        pub upload: upload::Settings,
+        pub upload: UploadSettings,
         /// Its rules for downloads.
-        pub download: download::Settings,
+        pub download: DownloadSettings,
         /// The server application that is told of finished uploads.
         pub notify: Unavailable = Unavailable,
     }

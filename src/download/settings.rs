@@ -1,6 +1,6 @@
 //! The knobs of downloads.
 
-use crate::settings;
+use crate::units::knob::settings;
 
 settings! {
     /// Reading what was uploaded.

@@ -2,4 +2,4 @@
 
 mod settings;
 
-pub use settings::{Connections, RouteSettings, Settings};
+pub use settings::{ConnectionSettings, RouteSettings, Settings};

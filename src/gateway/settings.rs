@@ -3,8 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::settings;
 use crate::units::HttpOrigin;
+use crate::units::knob::settings;
 
 settings! {
     /// Listeners, threads, and how long the gateway waits for a client.
@@ -36,7 +36,7 @@ settings! {
 
 settings! {
     /// How many may come in at once.
-    pub struct Connections {
+    pub struct ConnectionSettings {
         /// Open connections, at most; further ones are closed at once. Each idle one costs about 50 KiB of memory and a file
         /// descriptor: RLIMIT_NOFILE is raised to fit, as far as the system allows.
         pub connections: u32 = 10_000,

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::settings;
 use crate::units::SecretOr;
+use crate::units::knob::settings;
 
 settings! {
     /// Where the files of a route are kept.

@@ -1,6 +1,6 @@
 //! How a room states its settings: once, as a documented struct.
 //!
-//! [`settings!`](crate::settings) turns a struct whose fields carry doc comments and defaults into a [`Section`]: the same few
+//! `settings!` turns a struct whose fields carry doc comments and defaults into a [`Section`]: the same few
 //! lines are the type, its default, its strict reader, and the source of `config reference`, `config schema`,
 //! `docs/configuration.md` and the names of the environment variables. What a value looks like is the business of its type: [`Knob`].
 
@@ -94,7 +94,7 @@ pub trait Knob: Sized {
     }
 }
 
-/// A struct of settings; made by [`settings!`](crate::settings).
+/// A struct of settings; made by `settings!`.
 pub trait Section: Sized {
     /// What the section is for, line by line.
     const ABOUT: &'static [&'static str];
@@ -143,8 +143,8 @@ pub fn shown_default<K: Knob>(value: &K) -> Option<String> {
 
 /// Defines a struct of settings.
 ///
-/// ```
-/// bits_gateway::settings! {
+/// ```text
+/// settings! {
 ///     /// What the section is for.
 ///     pub struct Settings {
 ///         /// What the key does. What a larger value costs.
@@ -155,12 +155,10 @@ pub fn shown_default<K: Knob>(value: &K) -> Option<String> {
 ///         pub url: Option<String> = None,
 ///     }
 /// }
-/// assert_eq!(Settings::default().threads, 4);
 /// ```
 ///
 /// `#[required = "…"]` in the place of `#[example = "…"]` marks a key without which there is no section; its default is never
 /// used. A field without a default is a section whose keys stand among those of this one.
-#[macro_export]
 macro_rules! settings {
     (
         $(#[doc = $about:literal])*
@@ -182,7 +180,7 @@ macro_rules! settings {
 
         impl Default for $name {
             fn default() -> Self {
-                Self { $( $field: $crate::settings!(@default $($default)?), )* }
+                Self { $( $field: $crate::units::knob::settings!(@default $($default)?), )* }
             }
         }
 
@@ -191,7 +189,7 @@ macro_rules! settings {
 
             fn keys() -> Vec<$crate::units::knob::Key> {
                 let mut keys = Vec::new();
-                $( $crate::settings!(
+                $( $crate::units::knob::settings!(
                     @keys keys, [$($key)? stringify!($field)], [$($doc),*], [$($example)?], [$($required)?], $type $(, $default)?
                 ); )*
                 keys
@@ -201,9 +199,9 @@ macro_rules! settings {
                 table: &$crate::units::knob::Table,
                 reading: &mut $crate::units::knob::Reading<'_>,
             ) -> Self {
-                $( $crate::settings!(@required table, reading, [$($key)? stringify!($field)], [$($required)?]); )*
+                $( $crate::units::knob::settings!(@required table, reading, [$($key)? stringify!($field)], [$($required)?]); )*
                 Self {
-                    $( $field: $crate::settings!(
+                    $( $field: $crate::units::knob::settings!(
                         @read table, reading, [$($key)? stringify!($field)], $type $(, $default)?
                     ), )*
                 }
@@ -211,7 +209,7 @@ macro_rules! settings {
 
             fn show_keys(&self) -> Vec<(&'static str, $crate::units::knob::Shown)> {
                 let mut shown = Vec::new();
-                $( $crate::settings!(
+                $( $crate::units::knob::settings!(
                     @show shown, self, $field, [$($key)? stringify!($field)] $(, $default)?
                 ); )*
                 shown
@@ -247,13 +245,13 @@ macro_rules! settings {
     };
     (@keys $keys:ident, $name:tt, [$($doc:literal),*], [$($example:literal)?], [$($required:literal)?], $type:ty, $default:expr) => {{
         let default: $type = $default;
-        let required = $crate::settings!(@is_required $($required)?);
+        let required = $crate::units::knob::settings!(@is_required $($required)?);
         $keys.push($crate::units::knob::Key {
-            name: $crate::settings!(@name $name),
+            name: $crate::units::knob::settings!(@name $name),
             about: &[$($doc),*],
             kind: <$type as $crate::units::knob::Knob>::kind(),
             default: if required { None } else { $crate::units::knob::shown_default(&default) },
-            example: $crate::settings!(@example $($example)? $($required)?),
+            example: $crate::units::knob::settings!(@example $($example)? $($required)?),
             required,
         });
     }};
@@ -266,8 +264,8 @@ macro_rules! settings {
 
     (@required $table:ident, $reading:ident, $name:tt, []) => {};
     (@required $table:ident, $reading:ident, $name:tt, [$required:literal]) => {
-        if !$table.contains_key($crate::settings!(@name $name)) {
-            $reading.report_missing($crate::settings!(@name $name));
+        if !$table.contains_key($crate::units::knob::settings!(@name $name)) {
+            $reading.report_missing($crate::units::knob::settings!(@name $name));
         }
     };
 
@@ -275,19 +273,18 @@ macro_rules! settings {
         <$type as $crate::units::knob::Section>::read_keys($table, $reading)
     };
     (@read $table:ident, $reading:ident, $name:tt, $type:ty, $default:expr) => {
-        $crate::units::knob::read_key::<$type>($table, $crate::settings!(@name $name), $reading).unwrap_or_else(|| $default)
+        $crate::units::knob::read_key::<$type>($table, $crate::units::knob::settings!(@name $name), $reading).unwrap_or_else(|| $default)
     };
 
     (@show $shown:ident, $self:ident, $field:ident, $name:tt) => {
         $shown.extend($crate::units::knob::Section::show_keys(&$self.$field));
     };
     (@show $shown:ident, $self:ident, $field:ident, $name:tt, $default:expr) => {
-        $shown.push(($crate::settings!(@name $name), $crate::units::knob::Knob::show(&$self.$field)));
+        $shown.push(($crate::units::knob::settings!(@name $name), $crate::units::knob::Knob::show(&$self.$field)));
     };
 }
 
 /// Makes an enum without data configurable, each variant by one word.
-#[macro_export]
 macro_rules! choices {
     ($name:ty { $($variant:ident => $word:literal),+ $(,)? }) => {
         impl $crate::units::knob::Knob for $name {
@@ -315,3 +312,5 @@ macro_rules! choices {
         }
     };
 }
+
+pub(crate) use {choices, settings};

@@ -8,7 +8,7 @@ mod settings;
 pub use body::{Body, BodyBroken};
 pub use place::{Asked, Coordination, Durability, Place, Rules};
 pub use refused::Refused;
-pub use settings::{Memory, Settings};
+pub use settings::{MemorySettings, Settings};
 
 use std::sync::Arc;
 

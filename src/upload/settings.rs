@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Coordination, Durability, Rules};
 use crate::units::ByteSize;
-use crate::{choices, settings};
+use crate::units::knob::{choices, settings};
 
 choices!(Durability {
     Fragment => "fragment",
@@ -50,7 +50,7 @@ settings! {
 
 settings! {
     /// What bodies may hold of this machine's memory.
-    pub struct Memory {
+    pub struct MemorySettings {
         /// Memory for all bodies on their way, of uploads and downloads together, at least four parts. The process needs about 60 MiB
         /// and 50 KiB for each connection beyond it. Larger: more uploads at full speed at the same time.
         pub memory: ByteSize = ByteSize::mib(512),
