@@ -1,4 +1,13 @@
-//! Logs.
+//! Logs, and what this program calls itself in them.
+
+/// The version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The commit it was built from, when the build was told (`BITS_GATEWAY_REVISION`).
+pub const REVISION: &str = match option_env!("BITS_GATEWAY_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
