@@ -1,0 +1,175 @@
+//! One request, from its head to its line in the log.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::proxy::Session;
+use tokio::time::Instant;
+use tracing::Level;
+
+use super::Route;
+use super::listener::InFlightGuard;
+use super::rescue::{Rescue, Trouble};
+use crate::bits::{ContentRange, Hresult, PacketKind};
+
+/// Longest user agent that the log repeats, in bytes: it is the client's to choose.
+const MAX_USER_AGENT: usize = 200;
+
+/// Which requests get an access line.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum AccessLog {
+    /// All of them.
+    #[default]
+    All,
+    /// Those that failed.
+    Errors,
+    /// Those that begin or end a session, and those that failed.
+    Sessions,
+}
+
+/// What a request asks for, as the log and the metrics name it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    /// A packet.
+    Packet(PacketKind),
+    /// Anything else, by its method.
+    Method(String),
+}
+
+impl Kind {
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Packet(kind) => kind.name(),
+            Self::Method(method) => method,
+        }
+    }
+
+    fn shapes_session(&self) -> bool {
+        matches!(self, Self::Packet(PacketKind::CreateSession | PacketKind::CloseSession | PacketKind::CancelSession))
+    }
+}
+
+/// What is known of a request so far.
+#[derive(Debug)]
+pub(super) struct Visit {
+    started: Instant,
+    /// Counts it as being answered.
+    pub(super) in_flight: Option<InFlightGuard>,
+    pub(super) kind: Kind,
+    /// The path as sent, without the query: that may hold secrets.
+    pub(super) path: String,
+    pub(super) route: Option<Arc<Route>>,
+    /// The session as the log names it.
+    pub(super) session: Option<String>,
+    pub(super) range: Option<ContentRange>,
+    pub(super) status: Option<u16>,
+    pub(super) hresult: Option<Hresult>,
+    pub(super) trouble: Option<(Cow<'static, str>, Level, String)>,
+    /// How long the answer took; the time that a drained body takes afterwards is not the answer's.
+    pub(super) took: Option<Duration>,
+}
+
+impl Visit {
+    pub(super) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            in_flight: None,
+            kind: Kind::Method(String::new()),
+            path: String::new(),
+            route: None,
+            session: None,
+            range: None,
+            status: None,
+            hresult: None,
+            trouble: None,
+            took: None,
+        }
+    }
+
+    /// Notes what went wrong, and what was done about it.
+    pub(super) fn fail(&mut self, trouble: &Trouble, rescue: &Rescue) {
+        self.hresult = rescue.error.map(|(code, _)| code);
+        self.trouble = Some((Cow::Borrowed(rescue.label), rescue.level, trouble.to_string()));
+    }
+
+    /// Notes that the answer is about to be sent.
+    pub(super) fn answered(&mut self, status: Option<u16>) {
+        self.status = status;
+        self.took = Some(self.started.elapsed());
+    }
+
+    /// Time from the head to the answer.
+    pub(super) fn duration(&self) -> Duration {
+        self.took.unwrap_or_else(|| self.started.elapsed())
+    }
+
+    fn level(&self) -> Level {
+        self.trouble.as_ref().map_or(Level::INFO, |(_, level, _)| *level)
+    }
+
+    fn failed(&self) -> bool {
+        self.trouble.is_some() || self.status.is_none_or(|status| status >= 400)
+    }
+
+    /// Writes the access line, if `log` wants it.
+    pub(super) fn log(&self, session: &Session, log: AccessLog) {
+        let wanted = match log {
+            AccessLog::All => true,
+            AccessLog::Errors => self.failed(),
+            AccessLog::Sessions => self.failed() || self.kind.shapes_session(),
+        };
+        if wanted {
+            self.write(session);
+        }
+    }
+
+    fn write(&self, session: &Session) {
+        let client = client(session);
+        let agent = user_agent(session);
+        // A macro needs the level as a constant.
+        macro_rules! line {
+            ($level:expr) => {
+                tracing::event!(
+                    target: "access",
+                    $level,
+                    kind = self.kind.name(),
+                    route = self.route.as_ref().map(|route| route.place.route.as_str()),
+                    path = %self.path.escape_default(),
+                    status = self.status,
+                    hresult = self.hresult.map(tracing::field::display),
+                    session = self.session.as_deref(),
+                    range = self.range.map(|range| tracing::field::display(shown(range))),
+                    received = session.body_bytes_read() as u64,
+                    sent = session.body_bytes_sent() as u64,
+                    duration_ms = u64::try_from(self.duration().as_millis()).unwrap_or(u64::MAX),
+                    client = client.map(tracing::field::display),
+                    user_agent = agent.as_deref(),
+                    reason = self.trouble.as_ref().map(|(_, _, why)| why.as_str()),
+                    "request"
+                )
+            };
+        }
+        match self.level() {
+            Level::ERROR => line!(Level::ERROR),
+            Level::WARN => line!(Level::WARN),
+            _ => line!(Level::INFO),
+        }
+    }
+}
+
+fn shown(range: ContentRange) -> String {
+    format!("{}..{}/{}", range.first(), range.end(), range.total())
+}
+
+/// The address at the other end of the connection.
+pub(super) fn client(session: &Session) -> Option<SocketAddr> {
+    session.client_addr().and_then(|address| address.as_inet()).copied()
+}
+
+fn user_agent(session: &Session) -> Option<String> {
+    let agent = session.get_header(http::header::USER_AGENT)?.as_bytes();
+    let agent = agent.get(..MAX_USER_AGENT).unwrap_or(agent);
+    Some(agent.escape_ascii().to_string())
+}
