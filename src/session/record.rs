@@ -130,15 +130,14 @@ pub enum Phase {
     Published {
         /// What the destination was right after publication.
         tag: ObjectTag,
-        /// A multipart upload and pages may still lie about: what the sweep has to clear away.
-        staged: Staged,
     },
     /// A tombstone: nothing is kept but the outcome.
     Closed {
         /// How it ended.
         outcome: Outcome,
-        /// What may still have to be cleared away.
-        staged: Staged,
+        /// The multipart upload that was given up: the sweep aborts it once more before it forgets the session.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        upload: Option<UploadId>,
     },
 }
 
@@ -163,6 +162,8 @@ pub struct Record {
     pub part_size: u64,
     /// The size limit of the route at Create-Session, in bytes.
     pub max_upload_size: u64,
+    /// Whether the route allowed to replace an existing file at Create-Session.
+    pub overwrite: bool,
     /// What the destination was at Create-Session.
     pub before: Before,
     /// The size of the whole file, once a fragment told it.
