@@ -19,9 +19,10 @@ use super::listener::InFlight;
 use super::packets::{Destination, refusal};
 use super::rescue::{Trouble, rescue};
 use super::routes::{Asked, Routes};
-use super::visit::{AccessLog, Kind, Visit};
+use super::visit::{Kind, Visit};
 use super::{Route, upstream};
 use crate::bits::PacketKind;
+use crate::telemetry::Packets;
 use crate::upload::Uploads;
 
 /// The method of every packet, in exactly this letter case (MC-BUP 2.2.1).
@@ -34,7 +35,7 @@ pub(super) struct Desk {
     pub(super) uploads: Uploads,
     pub(super) leaving: watch::Receiver<bool>,
     pub(super) in_flight: InFlight,
-    pub(super) access_log: AccessLog,
+    pub(super) access_log: Packets,
 }
 
 /// What the desk does with a request itself; `None`: it goes to the upstream.
@@ -181,9 +182,8 @@ impl ProxyHttp for Desk {
     }
 
     async fn upstream_peer(&self, _session: &mut Session, visit: &mut Visit) -> pingora::Result<Box<HttpPeer>> {
-        let upstream = visit.route.as_ref().and_then(|route| route.upstream.as_ref());
-        match upstream {
-            Some(upstream) => upstream.peer().await,
+        match visit.route.as_ref().and_then(|route| route.upstream.as_ref()) {
+            Some(origin) => upstream::peer(origin).await,
             None => Err(Error::explain(ErrorType::ConnectError, "the route names no upstream")),
         }
     }

@@ -22,7 +22,6 @@ mod visit;
 pub use limits::Limits;
 pub use listener::{BindError, Door, raise_open_files};
 pub use settings::{ConnectionSettings, RouteSettings, Settings};
-pub use visit::AccessLog;
 
 use std::fmt;
 use std::io;
@@ -30,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use tokio::sync::watch;
@@ -41,6 +40,8 @@ use self::listener::{Front, InFlight};
 use self::rescue::{Trouble, rescue};
 use self::routes::{Location, Routes};
 use crate::bits::HostId;
+use crate::telemetry::Packets;
+use crate::units::HttpOrigin;
 use crate::upload::{Place, Uploads};
 
 /// Time after the last answer in which the next packet of somebody who was just served may still come in.
@@ -60,7 +61,7 @@ pub struct Route {
     /// Whether what was uploaded can be read again.
     pub download: bool,
     /// Where requests go that are neither.
-    pub upstream: Option<Upstream>,
+    pub upstream: Option<HttpOrigin>,
     /// Set once the store has passed its probe; until then packets are told to come back.
     pub open: Arc<AtomicBool>,
 }
@@ -93,7 +94,7 @@ pub struct Parts {
     /// The upload room.
     pub uploads: Uploads,
     /// Which requests the log tells of.
-    pub access_log: AccessLog,
+    pub access_log: Packets,
     /// Worker threads of the runtime that it will run on.
     pub threads: usize,
 }
@@ -183,7 +184,7 @@ fn table(routes: Vec<Route>) -> Routes<Arc<Route>> {
 }
 
 fn engine_settings(threads: usize, routes: &[Route]) -> ServerConf {
-    let speaks_tls = routes.iter().filter_map(|route| route.upstream.as_ref()).any(|upstream| upstream.tls);
+    let speaks_tls = routes.iter().filter_map(|route| route.upstream.as_ref()).any(|upstream| upstream.tls());
     ServerConf {
         threads,
         // One more try for an upstream connection that had died in the pool.

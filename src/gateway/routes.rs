@@ -93,11 +93,6 @@ impl<T> Routes<T> {
         let path = path.strip_prefix('/')?;
         self.entries.iter().filter(|entry| entry.answers_for(host)).find_map(|entry| Some((&entry.route, entry.rest_of(path)?)))
     }
-
-    /// Every route.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.entries.iter().map(|entry| &entry.route)
-    }
 }
 
 impl<T> Entry<T> {

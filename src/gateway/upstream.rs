@@ -6,6 +6,9 @@ use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, OrErr};
+use tokio::net::lookup_host;
+
+use crate::units::HttpOrigin;
 
 /// Time to reach the upstream.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -13,33 +16,20 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time in which the upstream may be silent.
 const READ_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// A server behind us.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Upstream {
-    /// Host name or address.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// Whether it speaks TLS.
-    pub tls: bool,
-}
-
-impl Upstream {
-    /// A peer for one request; the name is looked up anew each time, so that the upstream may move.
-    pub(super) async fn peer(&self) -> pingora::Result<Box<HttpPeer>> {
-        let mut addresses = tokio::net::lookup_host((self.host.as_str(), self.port))
-            .await
-            .or_err_with(ErrorType::ConnectError, || format!("{} was not found", self.host))?;
-        let address = addresses
-            .next()
-            .ok_or_else(|| Error::explain(ErrorType::ConnectError, format!("{} has no address", self.host)))?;
-        let mut peer = HttpPeer::new(address, self.tls, self.host.clone());
-        peer.options.connection_timeout = Some(CONNECT_TIMEOUT);
-        peer.options.total_connection_timeout = Some(CONNECT_TIMEOUT);
-        peer.options.read_timeout = Some(READ_TIMEOUT);
-        peer.options.write_timeout = Some(READ_TIMEOUT);
-        Ok(Box::new(peer))
-    }
+/// A peer for one request; the name is looked up anew each time, so that the upstream may move.
+pub(super) async fn peer(upstream: &HttpOrigin) -> pingora::Result<Box<HttpPeer>> {
+    let host = upstream.host().trim_start_matches('[').trim_end_matches(']');
+    let address = lookup_host((host, upstream.port()))
+        .await
+        .or_err_with(ErrorType::ConnectError, || format!("{upstream} was not found"))?
+        .next()
+        .ok_or_else(|| Error::explain(ErrorType::ConnectError, format!("{upstream} has no address")))?;
+    let mut peer = HttpPeer::new(address, upstream.tls(), host.to_owned());
+    peer.options.connection_timeout = Some(CONNECT_TIMEOUT);
+    peer.options.total_connection_timeout = Some(CONNECT_TIMEOUT);
+    peer.options.read_timeout = Some(READ_TIMEOUT);
+    peer.options.write_timeout = Some(READ_TIMEOUT);
+    Ok(Box::new(peer))
 }
 
 /// Tells the upstream whom it is answering.

@@ -13,21 +13,10 @@ use super::Route;
 use super::listener::InFlightGuard;
 use super::rescue::{Rescue, Trouble};
 use crate::bits::{ContentRange, Hresult, PacketKind};
+use crate::telemetry::Packets;
 
 /// Longest user agent that the log repeats, in bytes: it is the client's to choose.
 const MAX_USER_AGENT: usize = 200;
-
-/// Which requests get an access line.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum AccessLog {
-    /// All of them.
-    #[default]
-    All,
-    /// Those that failed.
-    Errors,
-    /// Those that begin or end a session, and those that failed.
-    Sessions,
-}
 
 /// What a request asks for, as the log and the metrics name it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -114,11 +103,11 @@ impl Visit {
     }
 
     /// Writes the access line, if `log` wants it.
-    pub(super) fn log(&self, session: &Session, log: AccessLog) {
+    pub(super) fn log(&self, session: &Session, log: Packets) {
         let wanted = match log {
-            AccessLog::All => true,
-            AccessLog::Errors => self.failed(),
-            AccessLog::Sessions => self.failed() || self.kind.shapes_session(),
+            Packets::All => true,
+            Packets::Errors => self.failed(),
+            Packets::Sessions => self.failed() || self.kind.shapes_session(),
         };
         if wanted {
             self.write(session);
