@@ -31,6 +31,8 @@ pub enum Input {
         /// Whether `publishing` is older than [`Limits::PUBLISHING_SETTLES`], by the store's own clock.
         settled: bool,
     },
+    /// The store refuses a part of the upload as not the one that the record lists.
+    PartsRefused,
     /// Close-Session.
     Close,
     /// Cancel-Session.
@@ -143,6 +145,7 @@ pub fn step(session: &Session, input: Input, limits: &Limits) -> Step {
         Input::Published(tag) => published(session, tag),
         Input::Displaced => displaced(session),
         Input::UploadGone { settled } => upload_gone(session, settled),
+        Input::PartsRefused => parts_refused(session),
         Input::Close => close(session),
         Input::Cancel { settled } => cancel(session, settled),
         Input::Silent => silent(session),
@@ -295,6 +298,17 @@ fn upload_gone(session: &Session, settled: bool) -> Step {
             )
         }
         Phase::Publishing { .. } => Step::refuse(Refusal::Publishing),
+    }
+}
+
+/// What is staged cannot be published any more: the client starts again by itself.
+fn parts_refused(session: &Session) -> Step {
+    match &session.record.phase {
+        Phase::Published { tag } => Step::answer(Answer::Next(tag.size)),
+        Phase::Closed { .. } => Step::refuse(Refusal::NotFound),
+        Phase::Open(_) | Phase::Expiring(_) | Phase::Publishing { .. } => {
+            end(session, Outcome::Lost, Answer::Refused(Refusal::Lost))
+        }
     }
 }
 
