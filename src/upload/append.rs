@@ -1,7 +1,6 @@
 //! The body of a fragment: from the connection into parts and tails, in bounded memory, nothing copied.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -62,7 +61,11 @@ enum Came {
 impl<'w, 'a> Receiving<'w, 'a> {
     pub(super) fn new(work: &'w mut Work<'a>, range: ContentRange, from: u64) -> Self {
         let (part_size, upload, held) = work.turn.view.as_mut().map_or((1, None, None), |view| {
-            (view.session.record.part_size, view.session.record.upload().cloned(), view.held.take())
+            (
+                view.session.record.part_size,
+                view.session.record.upload().cloned(),
+                view.held.take(),
+            )
         });
         let plan = PartPlan::new(PartPlan::part_size_for(range.total(), part_size), range.total());
         let part = plan.part_at(from);
@@ -71,7 +74,16 @@ impl<'w, 'a> Receiving<'w, 'a> {
             Some(held) => (Assembler::holding(plan, held.piece), Some(held.memory)),
             None => (Assembler::new(plan, from), None),
         };
-        Self { work, plan, assembler, memory, upload, flying: VecDeque::new(), landed: Vec::new(), slow: false }
+        Self {
+            work,
+            plan,
+            assembler,
+            memory,
+            upload,
+            flying: VecDeque::new(),
+            landed: Vec::new(),
+            slow: false,
+        }
     }
 
     /// Reads the body and answers. Of its bytes, the first `skip` are stored already.
@@ -89,7 +101,11 @@ impl<'w, 'a> Receiving<'w, 'a> {
                 break;
             }
             let part = self.plan.part_at(at);
-            let step = if self.slow { at.saturating_add(SMALL_STEP) } else { u64::MAX };
+            let step = if self.slow {
+                at.saturating_add(SMALL_STEP)
+            } else {
+                u64::MAX
+            };
             let bound = part.to.min(range.end()).min(step);
             let completes = bound == part.to;
             self.reserve(part, bound, completes).await?;
@@ -157,7 +173,11 @@ impl<'w, 'a> Receiving<'w, 'a> {
     /// Whoever has to queue holds nothing meanwhile: what it holds at this point is stored as tails.
     async fn reserve(&mut self, part: PartRange, bound: u64, completes: bool) -> Result<(), Refused> {
         let held = self.assembler.held().len();
-        let need = if completes { part.len() } else { held + bound - self.assembler.at() };
+        let need = if completes {
+            part.len()
+        } else {
+            held + bound - self.assembler.at()
+        };
         let have = self.memory.as_ref().map_or(0, Reservation::bytes);
         if need <= have {
             return Ok(());
@@ -174,11 +194,18 @@ impl<'w, 'a> Receiving<'w, 'a> {
             self.forget_held();
         }
         let have = self.memory.as_ref().map_or(0, Reservation::bytes);
-        let need = if completes { part.len() } else { self.assembler.held().len() + bound - self.assembler.at() };
+        let need = if completes {
+            part.len()
+        } else {
+            self.assembler.held().len() + bound - self.assembler.at()
+        };
         let more = budget
             .reserve(need.saturating_sub(have))
             .await
-            .map_err(|exhausted| Refused::Busy { retry_after: exhausted.waited, why: exhausted.to_string() })?;
+            .map_err(|exhausted| Refused::Busy {
+                retry_after: exhausted.waited,
+                why: exhausted.to_string(),
+            })?;
         match self.memory.as_mut() {
             Some(memory) => memory.merge(more),
             None => self.memory = Some(more),
@@ -233,7 +260,9 @@ impl<'w, 'a> Receiving<'w, 'a> {
         if piece.from == part.from {
             return Ok(piece.chunks);
         }
-        let Some(view) = self.work.turn.view.as_ref() else { return Err(Refused::SessionNotFound) };
+        let Some(view) = self.work.turn.view.as_ref() else {
+            return Err(Refused::SessionNotFound);
+        };
         let tails: Vec<_> = view.session.tails.within(part.from, piece.from).collect();
         let mut whole = Piece::at(part.from);
         for (from, _) in tails {
@@ -270,7 +299,12 @@ impl<'w, 'a> Receiving<'w, 'a> {
     async fn upload_is_gone(&mut self) -> Refused {
         let told = async {
             self.work.load().await?;
-            let named = self.work.turn.view.as_ref().and_then(|view| view.session.record.upload().cloned());
+            let named = self
+                .work
+                .turn
+                .view
+                .as_ref()
+                .and_then(|view| view.session.record.upload().cloned());
             if named.is_none() || named != self.upload {
                 return Ok(busy("another replica began another upload"));
             }
@@ -305,7 +339,11 @@ impl<'w, 'a> Receiving<'w, 'a> {
         for _ in 0..ATTEMPTS {
             let (staged, reach) = self.staged().await?;
             let held = self.assembler.held();
-            let upto = if held.from <= reach { reach.max(held.end()) } else { reach };
+            let upto = if held.from <= reach {
+                reach.max(held.end())
+            } else {
+                reach
+            };
             let total = range.total();
             let lost = upto < self.assembler.at();
             let step = self.work.rule(Input::Received { upto, total, staged })?;
@@ -320,7 +358,11 @@ impl<'w, 'a> Receiving<'w, 'a> {
                     if !self.keep_tail(upto).await? {
                         continue;
                     }
-                    return Ok(if lost { Answer::Refused(crate::session::Refusal::OutOfStep) } else { Answer::Next(upto) });
+                    return Ok(if lost {
+                        Answer::Refused(crate::session::Refusal::OutOfStep)
+                    } else {
+                        Answer::Next(upto)
+                    });
                 }
                 Then::PutFile => return self.put_file().await,
                 Then::Assemble => return self.work.settle(|_| Input::Fragment(range)).await,
@@ -336,7 +378,9 @@ impl<'w, 'a> Receiving<'w, 'a> {
 
     /// What the record should list by now, with full pages written, and how far the stored bytes reach with it.
     async fn staged(&mut self) -> Result<(Staged, u64), Refused> {
-        let Some(view) = self.work.turn.view.as_ref() else { return Err(Refused::SessionNotFound) };
+        let Some(view) = self.work.turn.view.as_ref() else {
+            return Err(Refused::SessionNotFound);
+        };
         let Some(mut staged) = view.session.record.staged().cloned() else {
             return Ok((Staged::default(), view.session.end()));
         };
@@ -358,7 +402,12 @@ impl<'w, 'a> Receiving<'w, 'a> {
         }
         let reach = view.session.tails.reach(staged.end());
         while let Some(page) = staged.full_page() {
-            let name = self.work.place.store.write_page(self.work.id, staged.pages.len(), page).await?;
+            let name = self
+                .work
+                .place
+                .store
+                .write_page(self.work.id, staged.pages.len(), page)
+                .await?;
             staged.turn_page(name);
         }
         Ok((staged, reach))
@@ -367,7 +416,9 @@ impl<'w, 'a> Receiving<'w, 'a> {
     /// The record lists the parts: the tails below their end are not needed any more.
     fn drop_covered(&mut self) {
         self.landed.clear();
-        let Some(view) = self.work.turn.view.as_mut() else { return };
+        let Some(view) = self.work.turn.view.as_mut() else {
+            return;
+        };
         let end = view.session.record.staged().map_or(0, Staged::end);
         let covered = view.session.tails.covered_by(end);
         view.session.tails.drop_covered(end);
@@ -384,7 +435,9 @@ impl<'w, 'a> Receiving<'w, 'a> {
 
     /// Creates the tail of what is in hand up to `upto`; `false` when another replica was first.
     async fn keep_tail(&mut self, upto: u64) -> Result<bool, Refused> {
-        let Some(view) = self.work.turn.view.as_mut() else { return Err(Refused::SessionNotFound) };
+        let Some(view) = self.work.turn.view.as_mut() else {
+            return Err(Refused::SessionNotFound);
+        };
         let from = view.session.end();
         if self.work.place.rules.durability == Durability::Part {
             view.session.tails.insert(from, upto);
@@ -435,7 +488,13 @@ impl<'w, 'a> Receiving<'w, 'a> {
         if view.session.record.staged().is_none() {
             return self.work.settle(|_| Input::UploadGone { settled: false }).await;
         }
-        let done = match self.work.place.store.put_file(&self.work.key, self.work.id, chunks, &before).await {
+        let done = match self
+            .work
+            .place
+            .store
+            .put_file(&self.work.key, self.work.id, chunks, &before)
+            .await
+        {
             Ok(tag) => Input::Published(tag),
             Err(Error::Conflict) => Input::Displaced,
             Err(error) => return Err(error.into()),

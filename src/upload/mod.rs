@@ -12,7 +12,8 @@ mod append;
 mod body;
 mod place;
 mod refused;
-mod settings;
+#[cfg(test)]
+mod tests;
 mod turn;
 mod view;
 mod work;
@@ -28,12 +29,11 @@ use tracing::info;
 pub use body::{Body, BodyBroken};
 pub use place::{Asked, Coordination, Durability, Place, Rules};
 pub use refused::Refused;
-pub use settings::{Limits, RouteRules};
 
 use crate::bits::{ContentRange, SessionId};
 use crate::budget::{Budget, Evict};
 use crate::clock::{Clock, random_id};
-use crate::session::{Answer, Before, Input, Outcome, Record, Refusal, Session, Tails, Then};
+use crate::session::{Answer, Before, Input, Record, Refusal, Session, Tails, Then};
 use crate::store::Key;
 use append::Receiving;
 use turn::Entry;
@@ -70,7 +70,10 @@ pub struct Fragmented {
 
 impl Fragmented {
     const fn unknown(refused: Refused) -> Self {
-        Self { next: None, verdict: Err(refused) }
+        Self {
+            next: None,
+            verdict: Err(refused),
+        }
     }
 }
 
@@ -95,9 +98,6 @@ impl Uploads {
     /// cannot be a file, or trouble with the store.
     pub async fn create(&self, place: &Arc<Place>, asked: Asked) -> Result<SessionId, Refused> {
         let key = key_of(&asked)?;
-        if place.store.is_obstructed(&key).await? {
-            return Err(Refused::InvalidArgument("the destination is a directory, or lies below a file"));
-        }
         let before = match place.store.look(&key).await? {
             Some(_) if !place.rules.overwrite => return Err(Refused::Exists),
             Some(seen) => Before::Present(seen.tag),
@@ -121,8 +121,16 @@ impl Uploads {
         let version = place.store.create_record(&record).await?;
         info!(target: "session", event = "created", session = %id, route = place.route, key = %key,
             principal = record.principal.as_str());
-        let view = View::created(Session { record, tails: Tails::none() }, version);
-        self.0.table.insert((place.route.clone(), id), Arc::new(Entry::new(Some(view))));
+        let view = View::created(
+            Session {
+                record,
+                tails: Tails::none(),
+            },
+            version,
+        );
+        self.0
+            .table
+            .insert((place.route.clone(), id), Arc::new(Entry::new(Some(view))));
         Ok(id)
     }
 
@@ -195,14 +203,19 @@ impl Uploads {
     /// The next offset of a session that `asked` may know of: for the Acks of fragments that were refused before they came here.
     pub async fn next_offset(&self, place: &Arc<Place>, asked: &Asked, id: SessionId) -> Option<u64> {
         let loaded = place.store.load(id).await.ok()??;
-        let session = Session { record: loaded.stored.record, tails: loaded.tails };
+        let session = Session {
+            record: loaded.stored.record,
+            tails: loaded.tails,
+        };
         session.admit(&asked.principal, &asked.target).ok()?;
         (!matches!(session.record.phase, crate::session::Phase::Closed { .. })).then(|| session.end())
     }
 
     /// Forgets the sessions that nobody asked for lately. To be called from time to time.
     pub fn forget_idle(&self) {
-        self.0.table.retain(|_, entry| Arc::strong_count(entry) > 1 || !entry.is_idle(IDLE));
+        self.0
+            .table
+            .retain(|_, entry| Arc::strong_count(entry) > 1 || !entry.is_idle(IDLE));
     }
 
     /// How many sessions this process remembers.
@@ -213,13 +226,20 @@ impl Uploads {
 
 impl fmt::Debug for Uploads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Uploads").field("remembered", &self.remembered()).finish_non_exhaustive()
+        f.debug_struct("Uploads")
+            .field("remembered", &self.remembered())
+            .finish_non_exhaustive()
     }
 }
 
 impl Inner {
     fn entry(&self, place: &Arc<Place>, id: SessionId) -> Arc<Entry> {
-        Arc::clone(&self.table.entry((place.route.clone(), id)).or_insert_with(|| Arc::new(Entry::new(None))))
+        Arc::clone(
+            &self
+                .table
+                .entry((place.route.clone(), id))
+                .or_insert_with(|| Arc::new(Entry::new(None))),
+        )
     }
 
     async fn work<'a>(
@@ -230,13 +250,26 @@ impl Inner {
         id: SessionId,
     ) -> Result<Work<'a>, Refused> {
         let key = key_of(asked)?;
-        let turn = entry.turn(TURN_PATIENCE).await.ok_or_else(|| busy("another packet of the session has the turn"))?;
-        Ok(Work { uploads: self, place, asked, id, key, turn })
+        let turn = entry
+            .turn(TURN_PATIENCE)
+            .await
+            .ok_or_else(|| busy("another packet of the session has the turn"))?;
+        Ok(Work {
+            uploads: self,
+            place,
+            asked,
+            id,
+            key,
+            turn,
+        })
     }
 
     fn holds(&self, entry: &Arc<Entry>) {
         if entry.enlist() {
-            self.holding.lock().unwrap_or_else(PoisonError::into_inner).push_back(Arc::downgrade(entry));
+            self.holding
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push_back(Arc::downgrade(entry));
         }
     }
 
@@ -251,7 +284,9 @@ impl Inner {
 impl Evict for Inner {
     fn evict(&self, bytes: u64) {
         while self.budget.total() - self.budget.used() < bytes {
-            let Some(entry) = self.holding.lock().unwrap_or_else(PoisonError::into_inner).pop_front() else { return };
+            let Some(entry) = self.holding.lock().unwrap_or_else(PoisonError::into_inner).pop_front() else {
+                return;
+            };
             if let Some(entry) = entry.upgrade() {
                 entry.drop_held();
             }
@@ -307,10 +342,19 @@ async fn decide(work: &mut Work<'_>, range: ContentRange) -> Result<Then, Refuse
 fn conclude(work: &Work<'_>, answer: Result<Answer, Refused>) -> Fragmented {
     let next = work.turn.view.as_ref().map(|view| view.session.end());
     match answer {
-        Ok(Answer::Next(next)) => Fragmented { next: Some(next), verdict: Ok(()) },
+        Ok(Answer::Next(next)) => Fragmented {
+            next: Some(next),
+            verdict: Ok(()),
+        },
         Ok(Answer::Done) => Fragmented { next, verdict: Ok(()) },
-        Ok(Answer::Refused(refusal)) => Fragmented { next, verdict: Err(refused(refusal)) },
-        Err(refused) => Fragmented { next, verdict: Err(refused) },
+        Ok(Answer::Refused(refusal)) => Fragmented {
+            next,
+            verdict: Err(refused(refusal)),
+        },
+        Err(refused) => Fragmented {
+            next,
+            verdict: Err(refused),
+        },
     }
 }
 

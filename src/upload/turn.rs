@@ -29,7 +29,11 @@ pub(super) struct Turn<'a> {
 
 impl Entry {
     pub(super) fn new(view: Option<View>) -> Self {
-        Self { view: Mutex::new(view), newest: watch::Sender::new(0), enlisted: AtomicBool::new(false) }
+        Self {
+            view: Mutex::new(view),
+            newest: watch::Sender::new(0),
+            enlisted: AtomicBool::new(false),
+        }
     }
 
     /// Takes the turn, waiting at most `patience` for the packet that has it to stop.
@@ -65,7 +69,9 @@ impl Entry {
 
     /// Whether nobody acts for the session and it was not looked at for `idle`.
     pub(super) fn is_idle(&self, idle: Duration) -> bool {
-        self.view.try_lock().is_ok_and(|view| view.as_ref().is_none_or(|view| view.looked.elapsed() >= idle))
+        self.view
+            .try_lock()
+            .is_ok_and(|view| view.as_ref().is_none_or(|view| view.looked.elapsed() >= idle))
     }
 }
 

@@ -52,7 +52,10 @@ impl View {
     pub(super) fn loaded(loaded: Loaded) -> Self {
         let now = Uptime::now();
         Self {
-            session: Session { record: loaded.stored.record, tails: loaded.tails },
+            session: Session {
+                record: loaded.stored.record,
+                tails: loaded.tails,
+            },
             version: loaded.stored.version,
             modified: Some(loaded.stored.modified),
             looked: now,

@@ -10,8 +10,9 @@ use super::view::View;
 use super::{Asked, Inner, Place, Refused};
 use crate::bits::SessionId;
 use crate::clock::{Uptime, random_id};
-use crate::session::{Answer, Input, Limits, Outcome, Phase, Record, Refusal, Step, Then, step};
-use crate::store::{Error, Key};
+use crate::session::{Answer, Input, Limits, ObjectTag, Outcome, Phase, Record, Refusal, Step, Then, step};
+use crate::staging::UploadId;
+use crate::store::{CompleteError, Error, Key, Name, Store};
 
 /// A view that is older than this is looked up again, whatever it says.
 const STALE: Duration = Duration::from_secs(10 * 60);
@@ -53,7 +54,11 @@ impl Work<'_> {
 
     /// The view of the session, loaded when there is none or when it is `stale`.
     pub(super) async fn look(&mut self, stale: bool) -> Result<&mut View, Refused> {
-        let known = self.turn.view.as_ref().is_some_and(|view| view.listed.elapsed() < STALE);
+        let known = self
+            .turn
+            .view
+            .as_ref()
+            .is_some_and(|view| view.listed.elapsed() < STALE);
         if stale || !known {
             self.load().await?;
         }
@@ -64,7 +69,9 @@ impl Work<'_> {
     pub(super) async fn load(&mut self) -> Result<(), Refused> {
         let held = self.turn.view.take();
         let volatile = held.filter(|view| view.volatile);
-        let Some(loaded) = self.place.store.load(self.id).await? else { return Err(Refused::SessionNotFound) };
+        let Some(loaded) = self.place.store.load(self.id).await? else {
+            return Err(Refused::SessionNotFound);
+        };
         let mut view = View::loaded(loaded);
         if let Some(old) = volatile.filter(|old| old.version == view.version) {
             // Nobody else may serve such a session: what this process holds of it is still true.
@@ -72,7 +79,12 @@ impl Work<'_> {
             view.held = old.held;
             view.volatile = true;
         }
-        self.turn.view.insert(view).session.admit(&self.asked.principal, &self.asked.target).map_err(refused)
+        self.turn
+            .view
+            .insert(view)
+            .session
+            .admit(&self.asked.principal, &self.asked.target)
+            .map_err(refused)
     }
 
     /// Asks the rules about `input`.
@@ -83,7 +95,9 @@ impl Work<'_> {
 
     /// Saves `record` over the version that was seen. A crash after it finds the session in its new phase and goes on there.
     pub(super) async fn save(&mut self, mut record: Record) -> Result<Saved, Refused> {
-        let Some(view) = self.turn.view.as_ref() else { return Err(Refused::SessionNotFound) };
+        let Some(view) = self.turn.view.as_ref() else {
+            return Err(Refused::SessionNotFound);
+        };
         if let Phase::Publishing { staged, mark } = &mut record.phase
             && let (None, Some(upload)) = (&mark, &staged.upload)
         {
@@ -128,7 +142,9 @@ impl Work<'_> {
 
     /// Asks once by name for the tail that a listing may have missed; `true` when there is one.
     pub(super) async fn finds_tail(&mut self) -> Result<bool, Refused> {
-        let Some(view) = self.turn.view.as_mut() else { return Ok(false) };
+        let Some(view) = self.turn.view.as_mut() else {
+            return Ok(false);
+        };
         let end = view.session.end();
         let length = self.place.store.tail_length(self.id, end).await?;
         view.session.tails.insert(end, end + length.unwrap_or_default());
@@ -148,7 +164,15 @@ impl Work<'_> {
                 };
             }
             let step = self.rule(next.clone())?;
-            if !fresh && matches!(step, Step { save: None, then: Then::Answer(Answer::Refused(_)) }) {
+            if !fresh
+                && matches!(
+                    step,
+                    Step {
+                        save: None,
+                        then: Then::Answer(Answer::Refused(_))
+                    }
+                )
+            {
                 self.load().await?;
                 fresh = true;
                 continue;
@@ -182,23 +206,29 @@ impl Work<'_> {
     async fn assemble(&mut self, resume: impl Fn(bool) -> Input) -> Result<Input, Refused> {
         let view = self.look_again_before_publishing().await?;
         let record = &view.session.record;
-        let Phase::Publishing { staged, mark } = &record.phase else { return Ok(resume(false)) };
-        let Some(upload) = staged.upload.clone() else { return Ok(Input::PartsRefused) };
+        let Phase::Publishing { staged, mark } = &record.phase else {
+            return Ok(resume(false));
+        };
+        let Some(upload) = staged.upload.clone() else {
+            return Ok(Input::PartsRefused);
+        };
         let (before, mark, staged) = (record.before.clone(), mark.clone(), staged.clone());
         let mut parts = Vec::with_capacity(staged.count());
         for page in &staged.pages {
             parts.extend(self.place.store.read_page(self.id, page).await?);
         }
         parts.extend(staged.parts);
-        let done = self.place.store.complete(&self.key, self.id, &upload, &parts, &before, mark.as_deref()).await;
-        self.published(done).await.map(|input| input.unwrap_or_else(|| resume(false)))
+        let done = self
+            .place
+            .store
+            .complete(&self.key, self.id, &upload, &parts, &before, mark.as_deref())
+            .await;
+        self.published(done)
+            .await
+            .map(|input| input.unwrap_or_else(|| resume(false)))
     }
 
-    async fn published(
-        &mut self,
-        done: Result<crate::session::ObjectTag, crate::store::CompleteError>,
-    ) -> Result<Option<Input>, Refused> {
-        use crate::store::CompleteError;
+    async fn published(&mut self, done: Result<ObjectTag, CompleteError>) -> Result<Option<Input>, Refused> {
         Ok(Some(match done {
             Ok(tag) => Input::Published(tag),
             Err(CompleteError::Changed) => Input::Displaced,
@@ -212,7 +242,9 @@ impl Work<'_> {
                 if !self.is_publishing() {
                     return Ok(None);
                 }
-                Input::UploadGone { settled: self.publishing_has_settled().await? }
+                Input::UploadGone {
+                    settled: self.publishing_has_settled().await?,
+                }
             }
             Err(CompleteError::Store(error)) => return Err(error.into()),
         }))
@@ -220,17 +252,26 @@ impl Work<'_> {
 
     /// The view, looked up again when the last look is too long ago to publish by it.
     pub(super) async fn look_again_before_publishing(&mut self) -> Result<&mut View, Refused> {
-        let late = self.turn.view.as_ref().is_none_or(|view| view.looked.elapsed() >= PUBLISH_DEADLINE);
+        let late = self
+            .turn
+            .view
+            .as_ref()
+            .is_none_or(|view| view.looked.elapsed() >= PUBLISH_DEADLINE);
         self.look(late).await
     }
 
     fn is_publishing(&self) -> bool {
-        self.turn.view.as_ref().is_some_and(|view| matches!(view.session.record.phase, Phase::Publishing { .. }))
+        self.turn
+            .view
+            .as_ref()
+            .is_some_and(|view| matches!(view.session.record.phase, Phase::Publishing { .. }))
     }
 
     /// Whether `publishing` is so old that no turn can still be at it, by the store's own clock.
     async fn publishing_has_settled(&mut self) -> Result<bool, Refused> {
-        let Some(since) = self.turn.view.as_ref().and_then(|view| view.modified) else { return Ok(false) };
+        let Some(since) = self.turn.view.as_ref().and_then(|view| view.modified) else {
+            return Ok(false);
+        };
         Ok(self.place.store.now().await?.since(since) >= Limits::PUBLISHING_SETTLES)
     }
 
@@ -242,10 +283,9 @@ impl Work<'_> {
         if upload.is_none() && !view.littered {
             return;
         }
-        if let Err(error) = self.place.store.discard(self.id, &self.key, upload.as_ref()).await {
-            warn!(session = %self.id, %error, "what was staged is left to the sweep");
-        } else {
-            view.littered = false;
+        match clear(&self.place.store, self.id, &self.key, upload.as_ref()).await {
+            Ok(()) => view.littered = false,
+            Err(error) => warn!(session = %self.id, %error, "what was staged is left to the sweep"),
         }
     }
 
@@ -256,10 +296,21 @@ impl Work<'_> {
             Phase::Expiring(_) => "expiring",
             Phase::Publishing { .. } => "publishing",
             Phase::Published { .. } => "published",
-            Phase::Closed { outcome: Outcome::Completed, .. } => "completed",
-            Phase::Closed { outcome: Outcome::Cancelled, .. } => "cancelled",
-            Phase::Closed { outcome: Outcome::Expired, .. } => "expired",
-            Phase::Closed { outcome: Outcome::Lost, .. } => "lost",
+            Phase::Closed {
+                outcome: Outcome::Completed,
+                ..
+            } => "completed",
+            Phase::Closed {
+                outcome: Outcome::Cancelled,
+                ..
+            } => "cancelled",
+            Phase::Closed {
+                outcome: Outcome::Expired,
+                ..
+            } => "expired",
+            Phase::Closed {
+                outcome: Outcome::Lost, ..
+            } => "lost",
         };
         info!(
             target: "session",
@@ -271,6 +322,17 @@ impl Work<'_> {
             size = record.total,
         );
     }
+}
+
+/// Aborts the multipart upload of an ended session and deletes everything but its record.
+async fn clear(store: &Store, id: SessionId, key: &Key, upload: Option<&UploadId>) -> Result<(), Error> {
+    if let Some(upload) = upload {
+        store.abort(key, upload).await?;
+    }
+    let names = store.list_session(id).await?.into_iter().map(|listed| listed.name);
+    store
+        .remove(id, names.filter(|name| !matches!(name, Name::Record)).collect())
+        .await
 }
 
 /// The upload room's word for a refusal of the rules.
@@ -290,7 +352,10 @@ pub(super) fn refused(refusal: Refusal) -> Refused {
 
 /// Come back soon.
 pub(super) fn busy(why: impl Into<String>) -> Refused {
-    Refused::Busy { retry_after: STORE_RETRY, why: why.into() }
+    Refused::Busy {
+        retry_after: STORE_RETRY,
+        why: why.into(),
+    }
 }
 
 impl From<Error> for Refused {
