@@ -12,6 +12,7 @@ mod append;
 mod body;
 mod place;
 mod refused;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -29,6 +30,7 @@ use tracing::info;
 pub use body::{Body, BodyBroken};
 pub use place::{Asked, Coordination, Durability, Place, Rules};
 pub use refused::Refused;
+pub use settings::{MemorySettings, Settings};
 
 use crate::bits::{ContentRange, SessionId};
 use crate::budget::{Budget, Evict};
