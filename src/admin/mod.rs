@@ -5,11 +5,11 @@ mod health;
 
 pub use health::{Health, StoreHealth};
 
+use std::io;
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
-use std::{fmt, io};
 
 use async_trait::async_trait;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, SERVER};
@@ -18,12 +18,12 @@ use pingora::apps::ServerApp;
 use pingora::apps::http_app::{HttpServer, ServeHttp};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::l4::stream::Stream;
-use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use self::health::Report;
+use crate::metrics::Metrics;
 
 /// Connections at once; further ones wait.
 const CONNECTIONS: usize = 64;
@@ -31,21 +31,19 @@ const CONNECTIONS: usize = 64;
 /// Life of a connection: one request, and no reason to take longer.
 const LIFE: Duration = Duration::from_secs(10);
 
+/// The format of the metrics page.
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
 /// Pause after an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Everything that the second listener shows.
+#[derive(Debug)]
 pub struct Pages {
     /// Life, start and readiness.
     pub health: Arc<Health>,
     /// Every metric.
-    pub metrics: Registry,
-}
-
-impl fmt::Debug for Pages {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pages").field("health", &self.health).finish_non_exhaustive()
-    }
+    pub metrics: Metrics,
 }
 
 /// Shows `pages` at `listener`, on a thread of its own, until the process ends.
@@ -116,10 +114,7 @@ impl Pages {
     }
 
     fn scrape(&self) -> Page {
-        match TextEncoder::new().encode_to_string(&self.metrics.gather()) {
-            Ok(text) => Page { status: StatusCode::OK, content_type: TEXT_FORMAT, text },
-            Err(error) => Page::text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
-        }
+        Page { status: StatusCode::OK, content_type: METRICS_TYPE, text: self.metrics.render() }
     }
 }
 
@@ -163,10 +158,7 @@ mod tests {
     use super::*;
 
     fn pages() -> Pages {
-        let metrics = Registry::new();
-        let counter = prometheus::IntCounter::new("bitsgw_things_total", "Things.").expect("a good name");
-        metrics.register(Box::new(counter)).expect("the only one");
-        Pages { health: Arc::new(Health::new(Vec::new())), metrics }
+        Pages { health: Arc::new(Health::new(Vec::new())), metrics: Metrics::new([]) }
     }
 
     #[test]
@@ -199,6 +191,6 @@ mod tests {
         stream.read_to_string(&mut answer).expect("an answer, and the end");
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         assert!(answer.contains("Connection: close\r\n"), "{answer}");
-        assert!(answer.ends_with("# TYPE bitsgw_things_total counter\nbitsgw_things_total 0\n"), "{answer}");
+        assert!(answer.contains("\nbitsgw_connections_active 0\n"), "{answer}");
     }
 }

@@ -114,10 +114,14 @@ impl Pulse {
         self.with(|state| state.spoke = true);
     }
 
-    /// Whether an answer is on its way to a client who may still be sending: announced, or the engine's own to a head that
-    /// it could not read.
+    /// Whether something was answered to a head that is no request: the engine's own refusal of what it cannot read.
+    pub(super) fn spoke_to_a_head(&self) -> bool {
+        self.with(|state| state.phase == Phase::Head && state.spoke)
+    }
+
+    /// Whether an answer is on its way to a client who may still be sending.
     fn wants_lingering(&self) -> bool {
-        self.with(|state| state.unread || (state.phase == Phase::Head && state.spoke))
+        self.with(|state| state.unread) || self.spoke_to_a_head()
     }
 
     /// Resolves when the connection has been in a phase for longer than `limits` allow; never while a request is answered.

@@ -22,6 +22,7 @@ use super::routes::{Asked, Routes};
 use super::visit::{Kind, Visit};
 use super::{Route, upstream};
 use crate::bits::PacketKind;
+use crate::metrics::Metrics;
 use crate::telemetry::Packets;
 use crate::upload::Uploads;
 
@@ -36,6 +37,7 @@ pub(super) struct Desk {
     pub(super) leaving: watch::Receiver<bool>,
     pub(super) in_flight: InFlight,
     pub(super) access_log: Packets,
+    pub(super) metrics: Metrics,
 }
 
 /// What the desk does with a request itself; `None`: it goes to the upstream.
@@ -61,6 +63,7 @@ impl Desk {
         let head = session.req_header();
         let is_packet = head.method.as_str() == BITS_POST;
         visit.kind = if is_packet {
+            visit.packet = Some(self.metrics.packet_begins());
             Kind::Packet(PacketKind::of(&head.headers))
         } else {
             Kind::Method(head.method.as_str().to_owned())
@@ -211,6 +214,7 @@ impl ProxyHttp for Desk {
         if visit.status.is_none() && visit.took.is_none() {
             visit.answered(session.response_written().map(|head| head.status.as_u16()));
         }
+        visit.count(session, &self.metrics);
         visit.log(session, self.access_log);
     }
 }

@@ -16,6 +16,7 @@ use tokio::time::sleep;
 use super::connection::{Connection, Phase, linger};
 use super::desk::Desk;
 use super::limits::Limits;
+use crate::metrics::{Metrics, Rejection};
 
 /// Connections beyond the cap that are told so at the same time; further ones are closed without a word.
 const TURNED_AWAY_AT_ONCE: usize = 64;
@@ -72,28 +73,32 @@ impl Door {
     }
 }
 
-/// What every connection shares.
-pub(super) struct Front {
-    pub(super) proxy: Arc<HttpProxy<Desk>>,
+/// What connections need of the house.
+pub(super) struct House {
     pub(super) limits: Arc<Limits>,
     /// Whether the process is on its way out: answers then end their connections.
     pub(super) leaving: watch::Receiver<bool>,
+    pub(super) metrics: Metrics,
+    /// What a connection beyond the cap is told.
+    pub(super) full: Bytes,
+}
+
+/// What every connection shares.
+pub(super) struct Front {
+    proxy: Arc<HttpProxy<Desk>>,
+    house: House,
     slots: Arc<Semaphore>,
     turned_away: Arc<Semaphore>,
-    /// What a connection beyond the cap is told.
-    full: Bytes,
 }
 
 impl Front {
-    pub(super) fn new(proxy: HttpProxy<Desk>, limits: Arc<Limits>, leaving: watch::Receiver<bool>, full: Bytes) -> Self {
-        let slots = limits.connections.clamp(1, Semaphore::MAX_PERMITS);
+    pub(super) fn new(proxy: HttpProxy<Desk>, house: House) -> Self {
+        let slots = house.limits.connections.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             proxy: Arc::new(proxy),
-            leaving,
+            house,
             slots: Arc::new(Semaphore::new(slots)),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY_AT_ONCE)),
-            full,
-            limits,
         }
     }
 
@@ -121,13 +126,17 @@ impl Front {
         let _ = stream.set_nodelay(true);
         let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
         if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            let connection = Connection::new(stream, &self.limits, slot);
+            let kept = (slot, self.house.metrics.connection_opens());
+            let connection = Connection::new(stream, &self.house.limits, kept);
             let front = Arc::clone(self);
             tokio::spawn(async move { front.converse(connection, peer).await });
-        } else if let Ok(slot) = Arc::clone(&self.turned_away).try_acquire_owned() {
-            tracing::warn!(%peer, limit = self.limits.connections, "turned away: too many connections");
+            return;
+        }
+        self.house.metrics.connection_rejected(Rejection::Limit);
+        if let Ok(slot) = Arc::clone(&self.turned_away).try_acquire_owned() {
+            tracing::warn!(%peer, limit = self.house.limits.connections, "turned away: too many connections");
             // A fresh socket takes so few bytes, or the client is gone.
-            let _ = stream.try_write(&self.full);
+            let _ = stream.try_write(&self.house.full);
             tokio::spawn(linger(stream, TURNED_AWAY_BYTES, slot));
         }
     }
@@ -138,21 +147,37 @@ impl Front {
         let mut session = ServerSession::new_http1(Box::new(connection));
         // Without a timer of the engine's: the pulse has a better one.
         session.set_keepalive(Some(0));
+        let mut served = false;
         loop {
             let reused = tokio::select! {
                 biased;
-                reused = self.proxy.process_new_http(session, &self.leaving) => reused,
-                phase = pulse.overdue(&self.limits) => {
+                reused = self.proxy.process_new_http(session, &self.house.leaving) => reused,
+                phase = pulse.overdue(&self.house.limits) => {
                     tracing::debug!(%peer, ?phase, "closed a connection that was silent for too long");
+                    self.rejected(served, Rejection::HeaderTimeout);
                     return;
                 }
             };
-            let Some((stream, kept)) = reused.map(|reused| reused.consume()) else { return };
+            let Some((stream, kept)) = reused.map(|reused| reused.consume()) else {
+                if pulse.spoke_to_a_head() {
+                    self.rejected(served, Rejection::Malformed);
+                }
+                return;
+            };
+            served = true;
             pulse.enter(Phase::Idle);
             session = ServerSession::new_http1(stream);
             if let Some(kept) = kept {
                 kept.apply_to_session(&mut session);
             }
+        }
+    }
+}
+
+impl Front {
+    fn rejected(&self, served: bool, why: Rejection) {
+        if !served {
+            self.house.metrics.connection_rejected(why);
         }
     }
 }

@@ -36,10 +36,11 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use self::desk::Desk;
-use self::listener::{Front, InFlight};
+use self::listener::{Front, House, InFlight};
 use self::rescue::{Trouble, rescue};
 use self::routes::{Location, Routes};
 use crate::bits::HostId;
+use crate::metrics::Metrics;
 use crate::telemetry::Packets;
 use crate::units::HttpOrigin;
 use crate::upload::{Place, Uploads};
@@ -95,6 +96,8 @@ pub struct Parts {
     pub uploads: Uploads,
     /// Which requests the log tells of.
     pub access_log: Packets,
+    /// Where everything is counted.
+    pub metrics: Metrics,
     /// Worker threads of the runtime that it will run on.
     pub threads: usize,
 }
@@ -121,8 +124,10 @@ impl Gateway {
             leaving: leaving.subscribe(),
             in_flight: in_flight.clone(),
             access_log: parts.access_log,
+            metrics: parts.metrics.clone(),
         };
-        let front = Front::new(http_proxy(&conf, desk), limits, leaving.subscribe(), full_house());
+        let house = House { limits, leaving: leaving.subscribe(), metrics: parts.metrics, full: full_house() };
+        let front = Front::new(http_proxy(&conf, desk), house);
         Self { front: Arc::new(front), in_flight, leaving, closed: watch::Sender::new(false) }
     }
 

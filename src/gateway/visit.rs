@@ -12,7 +12,8 @@ use tracing::Level;
 use super::Route;
 use super::listener::InFlightGuard;
 use super::rescue::{Rescue, Trouble};
-use crate::bits::{ContentRange, Hresult, PacketKind};
+use crate::bits::{ContentRange, ErrorContext, Hresult, PacketKind};
+use crate::metrics::{InProgress, Metrics, PacketOutcome};
 use crate::telemetry::Packets;
 
 /// Longest user agent that the log repeats, in bytes: it is the client's to choose.
@@ -46,6 +47,8 @@ pub(super) struct Visit {
     started: Instant,
     /// Counts it as being answered.
     pub(super) in_flight: Option<InFlightGuard>,
+    /// Counts it as a packet in flight, if it is one.
+    pub(super) packet: Option<InProgress>,
     pub(super) kind: Kind,
     /// The path as sent, without the query: that may hold secrets.
     pub(super) path: String,
@@ -54,7 +57,7 @@ pub(super) struct Visit {
     pub(super) session: Option<String>,
     pub(super) range: Option<ContentRange>,
     pub(super) status: Option<u16>,
-    pub(super) hresult: Option<Hresult>,
+    pub(super) error: Option<(Hresult, ErrorContext)>,
     pub(super) trouble: Option<(Cow<'static, str>, Level, String)>,
     /// How long the answer took; the time that a drained body takes afterwards is not the answer's.
     pub(super) took: Option<Duration>,
@@ -65,13 +68,14 @@ impl Visit {
         Self {
             started: Instant::now(),
             in_flight: None,
+            packet: None,
             kind: Kind::Method(String::new()),
             path: String::new(),
             route: None,
             session: None,
             range: None,
             status: None,
-            hresult: None,
+            error: None,
             trouble: None,
             took: None,
         }
@@ -79,7 +83,7 @@ impl Visit {
 
     /// Notes what went wrong, and what was done about it.
     pub(super) fn fail(&mut self, trouble: &Trouble, rescue: &Rescue) {
-        self.hresult = rescue.error.map(|(code, _)| code);
+        self.error = rescue.error;
         self.trouble = Some((Cow::Borrowed(rescue.label), rescue.level, trouble.to_string()));
     }
 
@@ -100,6 +104,21 @@ impl Visit {
 
     fn failed(&self) -> bool {
         self.trouble.is_some() || self.status.is_none_or(|status| status >= 400)
+    }
+
+    /// Counts the request, now that it is over.
+    pub(super) fn count(&self, session: &Session, metrics: &Metrics) {
+        let Kind::Packet(kind) = self.kind else { return };
+        metrics.packet_ended(kind, self.status.map_or(PacketOutcome::Aborted, PacketOutcome::of), self.duration());
+        if let (Some((code, context)), Some(_)) = (self.error, self.status) {
+            metrics.error_answered(code, context);
+        }
+        if let Some(range) = self.range {
+            metrics.fragment_announced(range.len());
+        }
+        if let (PacketKind::Fragment, Some(route)) = (kind, &self.route) {
+            metrics.received(&route.place.route, session.body_bytes_read() as u64);
+        }
     }
 
     /// Writes the access line, if `log` wants it.
@@ -127,7 +146,7 @@ impl Visit {
                     route = self.route.as_ref().map(|route| route.place.route.as_str()),
                     path = %self.path.escape_default(),
                     status = self.status,
-                    hresult = self.hresult.map(tracing::field::display),
+                    hresult = self.error.map(|(code, _)| tracing::field::display(code)),
                     session = self.session.as_deref(),
                     range = self.range.map(|range| tracing::field::display(shown(range))),
                     received = session.body_bytes_read() as u64,
