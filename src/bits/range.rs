@@ -305,7 +305,7 @@ mod tests {
             if let Ok(range) = ContentRange::parse(&text, body) {
                 prop_assert_eq!(ContentRange::new(range.first(), range.end(), range.total()), Some(range));
                 prop_assert_eq!(range.first() + range.len(), range.end());
-                prop_assert_eq!(range.is_empty(), range.len() == 0);
+                prop_assert_eq!(range.is_empty(), range.first() == range.end());
                 if let Some(body) = body {
                     prop_assert_eq!(range.len(), body);
                 }
