@@ -27,7 +27,7 @@ test:
 lint:
 	@.ci/need build lint
 	cargo fmt --check
-	shellcheck .ci/need .ci/tools .ci/test .ci/fuzz .ci/audit .ci/image .ci/run
+	shellcheck .ci/audit .ci/deploy .ci/fuzz .ci/image .ci/need .ci/run .ci/test .ci/tools
 	cargo clippy --locked --all-targets -- --deny warnings
 
 doc:
