@@ -92,11 +92,11 @@ fn the_list_of_exceptions_is_the_one_that_was_decided() {
 }
 
 #[test]
-fn every_statement_that_is_done_or_excepted_has_a_test() {
+fn every_statement_that_is_done_has_a_test() {
     let covered = covered();
     let missing: Vec<_> = statements()
         .iter()
-        .filter(|statement| statement.status != "later" && !covered.contains_key(&statement.number))
+        .filter(|statement| statement.status == "done" && !covered.contains_key(&statement.number))
         .map(|statement| format!("BUP-{:03} {}", statement.number, statement.sentence))
         .collect();
     assert!(
