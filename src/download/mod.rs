@@ -9,11 +9,13 @@ mod conditional;
 mod multipart;
 mod plan;
 mod range;
+mod settings;
 mod source;
 
 pub use body::{Body, Broken};
 pub use plan::{FileSeen, Piece, Plan, Verb, plan};
 pub use range::{MAX_RANGES, Ranges, Selection};
+pub use settings::Settings;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -8,12 +8,14 @@ mod objects;
 mod parts;
 mod patience;
 mod records;
+mod settings;
 mod tails;
 
 pub use error::{CompleteError, Error};
 pub use keys::{DEFAULT_RESERVED, Key, KeyRefused, Name};
 pub use objects::{ObjectRead, Seen};
 pub use records::{LARGEST_RECORD, Listed, ListedRecord, ListedSession, Loaded, Stored, Version};
+pub use settings::Settings;
 
 use std::fmt;
 use std::sync::Arc;
