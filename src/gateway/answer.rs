@@ -15,7 +15,7 @@ use crate::bits::Ack;
 /// What we call ourselves: without a version, which would only help those who look for old ones.
 pub(super) const SERVER_NAME: HeaderValue = HeaderValue::from_static("bits-gateway");
 
-/// An answer without a body.
+/// The head of an answer.
 #[derive(Debug)]
 pub(super) struct Answer {
     status: u16,
@@ -24,9 +24,14 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    /// With this status and these header fields.
+    pub(super) const fn new(status: u16, fields: Vec<(&'static str, HeaderValue)>) -> Self {
+        Self { status, fields, hang_up: false }
+    }
+
     /// An Ack.
     pub(super) fn ack(ack: &Ack) -> Self {
-        Self { status: ack.status(), fields: ack.headers().collect(), hang_up: false }
+        Self::new(ack.status(), ack.headers().collect())
     }
 
     /// The answer to a request that is no packet. `None` when nobody is there to read it.
@@ -35,7 +40,7 @@ impl Answer {
         if let Some(after) = rescue.retry_after {
             fields.push(("Retry-After", HeaderValue::from(after.as_secs().max(1))));
         }
-        Some(Self { status: rescue.status?, fields, hang_up: rescue.hang_up })
+        Some(Self::new(rescue.status?, fields))
     }
 
     /// With `Allow` (RFC 9110 10.2.1).
@@ -72,7 +77,7 @@ impl Answer {
 
 /// What becomes of a connection after an answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Rest {
+pub(super) enum Rest {
     /// Nothing is in the way of the next request, if there may be one.
     Nothing,
     /// An unread body is: it is short enough to be read and thrown away.
@@ -81,18 +86,30 @@ enum Rest {
     Close,
 }
 
-/// Sends `answer` and makes the connection ready for the next request, or for its end.
+/// Sends an answer that has no body and makes the connection ready for the next request, or for its end.
 pub(super) async fn send(session: &mut Session, answer: Answer, limits: &Limits) {
+    if let Some(rest) = begin(session, answer, limits).await {
+        end(session, rest, limits).await;
+    }
+}
+
+/// Sends the head of an answer; `None` when the client does not take it.
+pub(super) async fn begin(session: &mut Session, answer: Answer, limits: &Limits) -> Option<Rest> {
     let rest = if answer.hang_up { Rest::Close } else { rest(session, limits) };
     prepare(session, rest);
     let sent = match head(&answer) {
-        Ok(head) => session.write_response_header(Box::new(head), true).await,
+        Ok(head) => session.write_response_header(Box::new(head), false).await,
         Err(error) => Err(error),
     };
     if sent.is_err() {
         session.set_keepalive(None);
-        return;
+        return None;
     }
+    Some(rest)
+}
+
+/// Makes the connection ready for what comes after an answer that went out in full.
+pub(super) async fn end(session: &mut Session, rest: Rest, limits: &Limits) {
     if rest == Rest::Drain && !drain(session, limits).await {
         prepare(session, Rest::Close);
     }

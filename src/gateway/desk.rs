@@ -22,6 +22,7 @@ use super::routes::{Asked, Routes};
 use super::visit::{Kind, Visit};
 use super::{Route, upstream};
 use crate::bits::PacketKind;
+use crate::download::{Downloads, Verb};
 use crate::metrics::Metrics;
 use crate::telemetry::Packets;
 use crate::upload::Uploads;
@@ -34,6 +35,7 @@ pub(super) struct Desk {
     pub(super) limits: Arc<Limits>,
     pub(super) routes: Routes<Arc<Route>>,
     pub(super) uploads: Uploads,
+    pub(super) downloads: Downloads,
     pub(super) leaving: watch::Receiver<bool>,
     pub(super) in_flight: InFlight,
     pub(super) access_log: Packets,
@@ -88,10 +90,14 @@ impl Desk {
             self.send(session, visit, answer).await;
             return Some(());
         }
-        if route.upstream.is_some() {
-            return None;
+        match Verb::of(&session.req_header().method) {
+            Some(verb) if route.download => match self.serve(session, visit, route, below, verb).await {
+                Ok(()) => Some(()),
+                Err(trouble) => self.refuse(session, visit, &trouble).await,
+            },
+            _ if route.upstream.is_some() => None,
+            _ => self.refuse(session, visit, &Trouble::NotAllowed).await,
         }
-        self.refuse(session, visit, &Trouble::NotAllowed).await
     }
 
     /// Refuses a request before it reached any room, in the form that its method calls for.

@@ -8,6 +8,7 @@ mod answer;
 mod body;
 mod connection;
 mod desk;
+mod files;
 mod framing;
 mod limits;
 mod listener;
@@ -40,6 +41,7 @@ use self::listener::{Front, House, InFlight};
 use self::rescue::{Trouble, rescue};
 use self::routes::{Location, Routes};
 use crate::bits::HostId;
+use crate::download::Downloads;
 use crate::metrics::Metrics;
 use crate::telemetry::Packets;
 use crate::units::HttpOrigin;
@@ -94,6 +96,8 @@ pub struct Parts {
     pub routes: Vec<Route>,
     /// The upload room.
     pub uploads: Uploads,
+    /// The download room.
+    pub downloads: Downloads,
     /// Which requests the log tells of.
     pub access_log: Packets,
     /// Where everything is counted.
@@ -121,6 +125,7 @@ impl Gateway {
             limits: Arc::clone(&limits),
             routes: table(parts.routes),
             uploads: parts.uploads,
+            downloads: parts.downloads,
             leaving: leaving.subscribe(),
             in_flight: in_flight.clone(),
             access_log: parts.access_log,

@@ -9,6 +9,7 @@ use tracing::Level;
 
 use super::framing::Doubt;
 use crate::bits::{ErrorContext, Hresult, Malformed};
+use crate::download::Failure;
 use crate::store::KeyRefused;
 use crate::upload::{BodyBroken, Refused};
 
@@ -51,6 +52,9 @@ pub(super) enum Trouble {
     /// The upload room refused it.
     #[error(transparent)]
     Refused(#[from] Refused),
+    /// The download room has no answer.
+    #[error(transparent)]
+    Download(#[from] Failure),
     /// The upstream did not answer.
     #[error("{why}")]
     Upstream {
@@ -81,7 +85,7 @@ pub(super) struct Rescue {
     pub(super) hang_up: bool,
     /// How loud the log is.
     pub(super) level: Level,
-    /// What the metrics call it.
+    /// What the log calls it, in one word of a closed set.
     pub(super) label: &'static str,
 }
 
@@ -132,6 +136,9 @@ pub(super) fn rescue(trouble: &Trouble) -> Rescue {
         Trouble::Malformed(malformed) => of_malformed(malformed),
         Trouble::Key(_) => Rescue::coded(400, Hresult::INVALID_ARGUMENT, "bad_path"),
         Trouble::Refused(refused) => of_refused(refused),
+        Trouble::Download(Failure::NotFound) => Rescue::bare(404, "no_file"),
+        Trouble::Download(Failure::Busy { retry_after, .. }) => Rescue::busy(*retry_after, "busy"),
+        Trouble::Download(Failure::Internal(_)) => Rescue::bare(500, "internal").level(Level::ERROR),
         Trouble::Upstream { slow: false, .. } => Rescue::bare(502, "upstream").level(Level::WARN),
         Trouble::Upstream { slow: true, .. } => Rescue::bare(504, "upstream").level(Level::WARN),
     }

@@ -1,6 +1,5 @@
 //! One request, from its head to its line in the log.
 
-use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use super::Route;
 use super::listener::InFlightGuard;
 use super::rescue::{Rescue, Trouble};
 use crate::bits::{ContentRange, ErrorContext, Hresult, PacketKind};
-use crate::metrics::{InProgress, Metrics, PacketOutcome};
+use crate::metrics::{DownloadOutcome, InProgress, Metrics, PacketOutcome};
 use crate::telemetry::Packets;
 
 /// Longest user agent that the log repeats, in bytes: it is the client's to choose.
@@ -58,7 +57,14 @@ pub(super) struct Visit {
     pub(super) range: Option<ContentRange>,
     pub(super) status: Option<u16>,
     pub(super) error: Option<(Hresult, ErrorContext)>,
-    pub(super) trouble: Option<(Cow<'static, str>, Level, String)>,
+    /// What went wrong, in one word and in a sentence.
+    reason: Option<&'static str>,
+    pub(super) why: Option<String>,
+    level: Level,
+    /// Whether it asks for a file of ours.
+    pub(super) is_download: bool,
+    /// Whether its answer could not be sent in full.
+    pub(super) is_broken: bool,
     /// How long the answer took; the time that a drained body takes afterwards is not the answer's.
     pub(super) took: Option<Duration>,
 }
@@ -76,7 +82,11 @@ impl Visit {
             range: None,
             status: None,
             error: None,
-            trouble: None,
+            reason: None,
+            why: None,
+            level: Level::INFO,
+            is_download: false,
+            is_broken: false,
             took: None,
         }
     }
@@ -84,7 +94,9 @@ impl Visit {
     /// Notes what went wrong, and what was done about it.
     pub(super) fn fail(&mut self, trouble: &Trouble, rescue: &Rescue) {
         self.error = rescue.error;
-        self.trouble = Some((Cow::Borrowed(rescue.label), rescue.level, trouble.to_string()));
+        self.level = rescue.level;
+        self.reason = Some(rescue.label);
+        self.why = Some(trouble.to_string());
     }
 
     /// Notes that the answer is about to be sent.
@@ -98,16 +110,19 @@ impl Visit {
         self.took.unwrap_or_else(|| self.started.elapsed())
     }
 
-    fn level(&self) -> Level {
-        self.trouble.as_ref().map_or(Level::INFO, |(_, level, _)| *level)
-    }
-
     fn failed(&self) -> bool {
-        self.trouble.is_some() || self.status.is_none_or(|status| status >= 400)
+        self.is_broken || self.status.is_none_or(|status| status >= 400)
     }
 
     /// Counts the request, now that it is over.
     pub(super) fn count(&self, session: &Session, metrics: &Metrics) {
+        if self.is_download {
+            let whole = self.status.filter(|_| !self.is_broken);
+            metrics.download_ended(whole.map_or(DownloadOutcome::Aborted, DownloadOutcome::of));
+            if let Some(route) = &self.route {
+                metrics.sent(&route.place.route, session.body_bytes_sent() as u64);
+            }
+        }
         let Kind::Packet(kind) = self.kind else { return };
         metrics.packet_ended(kind, self.status.map_or(PacketOutcome::Aborted, PacketOutcome::of), self.duration());
         if let (Some((code, context)), Some(_)) = (self.error, self.status) {
@@ -154,12 +169,13 @@ impl Visit {
                     duration_ms = u64::try_from(self.duration().as_millis()).unwrap_or(u64::MAX),
                     client = client.map(tracing::field::display),
                     user_agent = agent.as_deref(),
-                    reason = self.trouble.as_ref().map(|(_, _, why)| why.as_str()),
+                    reason = self.reason,
+                    why = self.why.as_deref(),
                     "request"
                 )
             };
         }
-        match self.level() {
+        match self.level {
             Level::ERROR => line!(Level::ERROR),
             Level::WARN => line!(Level::WARN),
             _ => line!(Level::INFO),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bits_gateway::budget::Budget;
 use bits_gateway::clock::SystemClock;
+use bits_gateway::download::Downloads;
 use bits_gateway::gateway::{Door, Gateway, Limits, Parts, Route};
 use bits_gateway::metrics::Metrics;
 use bits_gateway::store::Store;
@@ -51,12 +52,14 @@ impl House {
         let door = Door::bind(&"127.0.0.1:0").expect("a free port");
         let address = door.address();
         let metrics = Metrics::new(["/up/"]);
+        let budget = Budget::new(256 << 20, PATIENCE);
         let gateway = {
             let _inside = runtime.enter();
             let gateway = Gateway::new(Parts {
                 limits,
                 routes,
-                uploads: Uploads::new(Budget::new(256 << 20, PATIENCE), Arc::new(SystemClock)),
+                uploads: Uploads::new(budget.clone(), Arc::new(SystemClock)),
+                downloads: Downloads::new(budget, PATIENCE),
                 access_log: Packets::All,
                 metrics: metrics.clone(),
                 threads: 2,
