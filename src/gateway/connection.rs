@@ -22,9 +22,10 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::limits::Limits;
+use crate::clock::{Clock, SystemClock};
 
 /// Bytes of a head after which the connection is cut without a look at it: the engine itself would buffer a mebibyte for
 /// each. Well above the 128 KiB that are refused in good form, because what is read may hold some of a body as well.
@@ -165,7 +166,7 @@ impl Connection {
         Self {
             pulse: Arc::new(Pulse::new()),
             digest: Arc::new(SocketDigest::from_raw_fd(stream.as_raw_fd())),
-            established: SystemTime::now(),
+            established: SystemClock.now().into(),
             write_timeout: limits.write_timeout,
             stalled: None,
             linger_bytes: limits.drain_bytes,
@@ -196,7 +197,7 @@ impl Connection {
             return written;
         }
         let limit = self.write_timeout;
-        ready!(self.stalled.get_or_insert_with(|| Box::pin(sleep(limit))).as_mut().poll(cx));
+        ready!(self.stalled.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + limit))).as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes no bytes")))
     }
 }

@@ -65,11 +65,14 @@ impl Door {
     }
 
     /// Hands the door over to the runtime of the caller.
-    ///
-    /// # Errors
-    /// The runtime has no room for it.
-    pub fn into_listener(self) -> io::Result<TcpListener> {
+    pub(super) fn into_listener(self) -> io::Result<TcpListener> {
         TcpListener::from_std(self.listener)
+    }
+}
+
+impl From<Door> for StdListener {
+    fn from(door: Door) -> Self {
+        door.listener
     }
 }
 
@@ -115,6 +118,7 @@ impl Front {
                 Ok((stream, peer)) => self.admit(stream, peer),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
+                    #[expect(clippy::disallowed_methods, reason = "back-off: there is no event to wait for")]
                     sleep(ACCEPT_PAUSE).await;
                 }
             }

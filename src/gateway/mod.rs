@@ -26,7 +26,7 @@ pub use settings::{ConnectionSettings, RouteSettings, Settings};
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -67,11 +67,21 @@ pub struct Route {
     pub upstream: Option<HttpOrigin>,
     /// Set once the store has passed its probe; until then packets are told to come back.
     pub open: Arc<AtomicBool>,
+    /// What went wrong last; nothing when the last packet went well.
+    pub trouble: Arc<Mutex<Option<String>>>,
 }
 
 impl Route {
     fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
+    }
+
+    /// Notes how the last packet went, as far as it tells of the store and of this process.
+    fn note(&self, trouble: Option<&str>) {
+        let mut noted = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.as_deref() != trouble {
+            *noted = trouble.map(str::to_owned);
+        }
     }
 
     /// What `Allow` says (RFC 9110 10.2.1).
@@ -162,6 +172,7 @@ impl Gateway {
     pub async fn finished(&self) {
         loop {
             self.in_flight.none().await;
+            #[expect(clippy::disallowed_methods, reason = "that nothing comes is no event")]
             sleep(SETTLE).await;
             if self.in_flight.count() == 0 {
                 return;

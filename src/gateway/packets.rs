@@ -67,9 +67,17 @@ impl Desk {
         visit.session = sent.as_ref().map(|sent| sent.id.to_string());
         let asked = to.asked();
         let failed = match self.carry_out(session, visit, to.route, &asked).await {
-            Ok(ack) => return Reply { ack: Some(ack), hang_up: false },
+            Ok(ack) => {
+                if kind != PacketKind::Ping {
+                    to.route.note(None);
+                }
+                return Reply { ack: Some(ack), hang_up: false };
+            }
             Err(failed) => failed,
         };
+        if failed.trouble.is_ours() {
+            to.route.note(Some(&failed.trouble.to_string()));
+        }
         let next = match (failed.next, kind, &asked, &sent) {
             // Refused before the upload room saw it: that room is asked now, since every answer to a fragment tells the true
             // next offset where there is one (protocol digest, part 0).

@@ -66,6 +66,11 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
+    /// Whether the store, or this process, is in trouble rather than the client.
+    pub(super) const fn is_ours(&self) -> bool {
+        matches!(self, Self::Refused(Refused::Busy { .. } | Refused::Full(_) | Refused::Lost(_)))
+    }
+
     /// Whether the upload room had its say: it knows how far the session is.
     pub(super) const fn was_uploads(&self) -> bool {
         matches!(self, Self::Refused(_))

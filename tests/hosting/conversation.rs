@@ -1,6 +1,6 @@
 //! Several requests on one connection.
 
-use crate::support::{House, content, create, fragment, of_protocol, packet, ping, until};
+use crate::support::{Client, House, content, create, fragment, of_protocol, packet, ping, until};
 
 #[test]
 fn pipelined_packets_are_answered_in_order() {
@@ -172,23 +172,21 @@ fn every_refused_fragment_of_a_known_session_tells_the_true_offset() {
 }
 
 #[test]
-fn a_connection_that_breaks_in_mid_body_leaves_the_others_alone() {
+fn a_connection_that_breaks_in_mid_body_leaves_its_session_usable() {
     let house = House::new();
     let mut client = house.connect();
-    let session = create(&mut client, "/up/a");
-    let mut quitter = house.connect();
-    quitter.send(fragment("/up/a", &session, 0, 9, 9, &[])).send("hel");
-    drop(quitter);
-    let mut resetter = house.connect();
-    resetter.send(fragment("/up/a", &session, 0, 9, 9, &[])).send("hel");
-    resetter.reset();
-    let mut half = house.connect();
-    half.send(fragment("/up/a", &session, 0, 9, 9, &[])).send("hel");
-    half.finish_sending();
-    assert!(half.is_over(), "who stops sending in mid-body gets no answer");
-    let answer = client.send(fragment("/up/a", &session, 0, 9, 9, &[])).send("hello you").answer();
-    assert_eq!((answer.status, answer.header("BITS-Received-Content-Range")), (200, Some("9")), "{answer:?}");
-    until("all three are counted", || {
-        house.metric("bitsgw_packets_total{outcome=\"aborted\",packet=\"fragment\"}") == "3"
-    });
+    // By the end of the stream, by a reset, and by the end of its own direction only.
+    for (broken, way) in [Client::vanish, Client::reset, Client::go_quiet].into_iter().enumerate() {
+        let session = create(&mut client, "/up/a");
+        let mut quitter = house.connect();
+        quitter.send(fragment("/up/a", &session, 0, 9, 9, &[])).send("hel");
+        until("the fragment is being taken", || house.gateway.in_flight() == 1);
+        way(quitter);
+        let aborted = (broken + 1).to_string();
+        until("it is counted as cut off", || {
+            house.metric("bitsgw_packets_total{outcome=\"aborted\",packet=\"fragment\"}") == aborted
+        });
+        let answer = client.send(fragment("/up/a", &session, 0, 9, 9, &[])).send("hello you").answer();
+        assert_eq!((answer.status, answer.header("BITS-Received-Content-Range")), (200, Some("9")), "{answer:?}");
+    }
 }

@@ -4,5 +4,7 @@
 mod conversation;
 mod crowd;
 mod framing;
+mod leaving;
 mod patience;
+mod rooms;
 mod support;

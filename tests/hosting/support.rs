@@ -80,6 +80,11 @@ impl House {
         runtime.block_on(async { tokio::time::timeout(PATIENCE, future).await.ok() })
     }
 
+    /// Begins a future on the runtime of the house.
+    pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> tokio::task::JoinHandle<()> {
+        self.runtime.as_ref().expect("still standing").spawn(future)
+    }
+
     /// The value of a metric without labels, or with exactly these.
     pub fn metric(&self, name: &str) -> String {
         let text = self.metrics.render();
@@ -116,6 +121,7 @@ pub fn route(path: &str) -> Route {
         download: false,
         upstream: None,
         open: Arc::new(AtomicBool::new(true)),
+        trouble: Arc::default(),
     }
 }
 
@@ -167,10 +173,6 @@ impl Client {
         Self { stream, ahead: Vec::new() }
     }
 
-    pub fn stream(&self) -> &TcpStream {
-        &self.stream
-    }
-
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.stream.write_all(bytes.as_ref()).expect("the server takes it");
         self
@@ -181,8 +183,14 @@ impl Client {
         self.stream.write_all(bytes).is_ok()
     }
 
-    pub fn finish_sending(&self) {
+    /// Ends the connection as a process does that exits.
+    pub fn vanish(self) {}
+
+    /// Stops sending, but would still listen: who stops in mid-body gets no answer.
+    pub fn go_quiet(mut self) {
         self.stream.shutdown(Shutdown::Write).expect("a socket");
+        let answer = self.try_answer();
+        assert!(answer.is_none(), "{answer:?}");
     }
 
     /// Ends the connection with a reset: a zero linger time makes the kernel forget it.
@@ -195,8 +203,25 @@ impl Client {
         self.try_answer().expect("an answer")
     }
 
+    /// The head of the next answer, which has no body whatever its length says.
+    pub fn head(&mut self) -> Answer {
+        self.try_head().expect("an answer")
+    }
+
     /// The next answer; `None` when the connection ends before its first byte.
     pub fn try_answer(&mut self) -> Option<Answer> {
+        let mut answer = self.try_head()?;
+        let length = answer.header("Content-Length").map_or(0, |length| length.parse().expect("a number"));
+        if answer.status >= 200 {
+            while self.ahead.len() < length {
+                assert!(self.read_more(), "the body ends early");
+            }
+            answer.body = self.ahead.drain(..length).collect();
+        }
+        Some(answer)
+    }
+
+    fn try_head(&mut self) -> Option<Answer> {
         let end = loop {
             if let Some(at) = self.ahead.windows(4).position(|four| four == b"\r\n\r\n") {
                 break at + 4;
@@ -207,15 +232,7 @@ impl Client {
             }
         };
         let head = String::from_utf8(self.ahead.drain(..end).collect()).expect("a head is ASCII");
-        let mut answer = parse(&head);
-        let length = answer.header("Content-Length").map_or(0, |length| length.parse().expect("a number"));
-        if answer.status >= 200 {
-            while self.ahead.len() < length {
-                assert!(self.read_more(), "the body ends early");
-            }
-            answer.body = self.ahead.drain(..length).collect();
-        }
-        Some(answer)
+        Some(parse(&head))
     }
 
     /// Whether the connection has come to its end, with nothing more to read.
