@@ -2,6 +2,8 @@
 
 mod bucket;
 mod error;
+#[allow(dead_code, unused_imports)]
+mod local;
 
 pub use error::{CompleteError, Error};
 
