@@ -1,1 +1,5 @@
 //! (room of its own)
+
+mod settings;
+
+pub use settings::{ConnectionSettings, RouteSettings, Settings};

@@ -1,6 +1,8 @@
 //! Why a store did not do what it was asked, as far as somebody acts differently on it.
 
 /// Why a request to the store failed.
+///
+/// After [`Error::Unavailable`] a write may have been carried out or not; after the others it was not.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// There is no such object.
@@ -41,4 +43,84 @@ pub enum CompleteError {
     /// Anything else.
     #[error(transparent)]
     Store(#[from] Error),
+}
+
+impl From<object_store::Error> for Error {
+    fn from(error: object_store::Error) -> Self {
+        use object_store::Error as Cause;
+        let text = told(&error);
+        match error {
+            Cause::NotFound { .. } if speaks_of(&text, &UNKNOWN_UPLOAD) => Self::UnknownUpload,
+            Cause::NotFound { .. } if speaks_of(&text, &NO_BUCKET) => Self::Unavailable(text),
+            Cause::NotFound { .. } => Self::NotFound,
+            Cause::AlreadyExists { .. } | Cause::Precondition { .. } | Cause::NotModified { .. } => Self::Conflict,
+            // Some stores tell of a used-up quota with 403.
+            Cause::PermissionDenied { .. } | Cause::Unauthenticated { .. } if speaks_of(&text, &FULL) => {
+                Self::Full(text)
+            }
+            Cause::PermissionDenied { .. } | Cause::Unauthenticated { .. } => Self::Denied(text),
+            _ if speaks_of(&text, &UNKNOWN_UPLOAD) => Self::UnknownUpload,
+            _ if speaks_of(&text, &FULL) || no_space(&error) => Self::Full(text),
+            _ => Self::Unavailable(text),
+        }
+    }
+}
+
+/// What stores say when they don't know a multipart upload (S3 and GCS).
+const UNKNOWN_UPLOAD: [&str; 1] = ["NoSuchUpload"];
+
+/// What stores say when the bucket or the container is missing: nothing that a client can mend.
+const NO_BUCKET: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"];
+
+/// What stores say when they are full: HTTP 507 and the codes of S3, MinIO, Ceph, SeaweedFS and Azure.
+const FULL: [&str; 6] = [
+    "507 Insufficient Storage",
+    "InsufficientStorage",
+    "QuotaExceeded",
+    "XMinioStorageFull",
+    "AccountQuotaExceeded",
+    "no space left",
+];
+
+fn speaks_of(text: &str, words: &[&str]) -> bool {
+    words.iter().any(|word| text.contains(word))
+}
+
+/// Whether the file system is full, or its quota is.
+fn no_space(error: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if matches!(kind, Some(StorageFull | QuotaExceeded)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// The text of an error and of its causes, as far as they say something new, on one line and cut to a bearable length.
+pub(super) fn told(error: &(dyn std::error::Error + 'static)) -> String {
+    const LONGEST: usize = 600;
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    let mut line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.len() > LONGEST {
+        let end = (0..=LONGEST)
+            .rev()
+            .find(|&at| line.is_char_boundary(at))
+            .unwrap_or_default();
+        line.truncate(end);
+        line.push('…');
+    }
+    line
 }

@@ -1,0 +1,374 @@
+//! Names of objects. The only file that spells one.
+
+use std::fmt;
+
+use object_store::path::Path;
+use unicode_normalization::{UnicodeNormalization, is_nfc};
+use uuid::Uuid;
+
+use crate::bits::SessionId;
+use crate::session::PageName;
+
+/// The reserved prefix unless the configuration says another one.
+pub const DEFAULT_RESERVED: &str = ".bits-gateway/";
+
+/// Longest key in bytes, with the prefix of the store: what S3, GCS and Azure take.
+const LONGEST_KEY: usize = 1024;
+
+/// Longest segment in bytes: what file systems take, and every consumer that copies an upload onto one.
+const LONGEST_SEGMENT: usize = 255;
+
+/// The destination of an upload below the prefix of the route's store: relative, normalised (NFC), and never one of our own objects.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Key(String);
+
+/// Why a path names no key: 400, without a single request to the store.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum KeyRefused {
+    /// Nothing after the last slash: a directory, not a file.
+    #[error("the path names a directory")]
+    Directory,
+    /// A percent sign that begins no escape.
+    #[error("the path holds a broken percent escape")]
+    BrokenEscape,
+    /// A slash that was escaped: proxies disagree about what it means.
+    #[error("the path holds an escaped slash")]
+    EscapedSlash,
+    /// Escaped twice: `%252e` and its kind.
+    #[error("the path is escaped twice")]
+    EscapedTwice,
+    /// Not UTF-8.
+    #[error("the path is not UTF-8")]
+    NotUtf8,
+    /// A control character, a line or paragraph separator, or no character at all.
+    #[error("the path holds a control character")]
+    Control,
+    /// A character that turns the direction of the text.
+    #[error("the path holds a bidirectional control")]
+    Bidirectional,
+    /// A backslash.
+    #[error("the path holds a backslash")]
+    Backslash,
+    /// A colon: a drive or an alternate data stream on Windows.
+    #[error("the path holds a colon")]
+    Colon,
+    /// A character that looks like a dot, a slash, a backslash or a colon.
+    #[error("the path holds a character that looks like a dot, a slash or a colon")]
+    LookAlike,
+    /// Two slashes in a row, or one at the beginning.
+    #[error("the path holds an empty segment")]
+    EmptySegment,
+    /// `.` or `..`.
+    #[error("the path holds a dot segment")]
+    DotSegment,
+    /// A segment that ends in a dot or a space, which Windows drops.
+    #[error("a segment of the path ends in a dot or a space")]
+    TrailingDotOrSpace,
+    /// `CON`, `NUL`, `COM1` and their kind, with or without an extension.
+    #[error("the path holds a Windows device name")]
+    DeviceName,
+    /// More than 255 bytes in a segment.
+    #[error("a segment of the path is longer than 255 bytes")]
+    SegmentTooLong,
+    /// More than 1024 bytes.
+    #[error("the path is longer than 1024 bytes")]
+    TooLong,
+    /// One of the gateway's own objects.
+    #[error("the path is reserved")]
+    Reserved,
+}
+
+impl Key {
+    /// The key that the raw path of a request names, below the prefix of its route and without a leading slash.
+    /// Escapes are undone exactly once.
+    ///
+    /// # Errors
+    /// [`KeyRefused`]; nothing has asked the store by then.
+    pub fn from_request(raw: &str) -> Result<Self, KeyRefused> {
+        let decoded = decode(raw)?;
+        Self::parse(&decoded)
+    }
+
+    /// The key with this decoded name, as a record holds it.
+    ///
+    /// # Errors
+    /// [`KeyRefused`].
+    pub fn parse(name: &str) -> Result<Self, KeyRefused> {
+        check(name)?;
+        if is_nfc(name) {
+            return Ok(Self(name.to_owned()));
+        }
+        let normal: String = name.nfc().collect();
+        // Normalising exchanges characters (a Kelvin sign becomes a K), so what it yields is judged anew.
+        check(&normal)?;
+        Ok(Self(normal))
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Undoes percent escapes once.
+fn decode(raw: &str) -> Result<String, KeyRefused> {
+    let bytes = raw.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut rest = bytes.iter();
+    while let Some(&byte) = rest.next() {
+        if byte != b'%' {
+            decoded.push(byte);
+            continue;
+        }
+        let digit = |byte: Option<&u8>| byte.and_then(|&b| char::from(b).to_digit(16));
+        let (Some(high), Some(low)) = (digit(rest.next()), digit(rest.next())) else {
+            return Err(KeyRefused::BrokenEscape);
+        };
+        // Two hexadecimal digits are a byte.
+        let byte = (high * 16 + low) as u8;
+        if byte == b'/' {
+            return Err(KeyRefused::EscapedSlash);
+        }
+        decoded.push(byte);
+    }
+    String::from_utf8(decoded).map_err(|_| KeyRefused::NotUtf8)
+}
+
+fn check(name: &str) -> Result<(), KeyRefused> {
+    if name.is_empty() || name.ends_with('/') {
+        return Err(KeyRefused::Directory);
+    }
+    if name.len() > LONGEST_KEY {
+        return Err(KeyRefused::TooLong);
+    }
+    name.chars().try_for_each(check_character)?;
+    if escaped_again(name) {
+        return Err(KeyRefused::EscapedTwice);
+    }
+    name.split('/').try_for_each(check_segment)?;
+    if holds_reserved(name, DEFAULT_RESERVED) {
+        return Err(KeyRefused::Reserved);
+    }
+    Ok(())
+}
+
+fn check_character(character: char) -> Result<(), KeyRefused> {
+    match character {
+        '\\' => Err(KeyRefused::Backslash),
+        ':' => Err(KeyRefused::Colon),
+        // Separators break log lines; noncharacters and the byte order mark can't be told in the XML of a listing.
+        '\u{2028}' | '\u{2029}' | '\u{FEFF}' | '\u{FDD0}'..='\u{FDEF}' => Err(KeyRefused::Control),
+        _ if character.is_control() || (character as u32) & 0xFFFE == 0xFFFE => Err(KeyRefused::Control),
+        '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' => {
+            Err(KeyRefused::Bidirectional)
+        }
+        // Dots, slashes, backslashes and colons in disguise.
+        '\u{2024}' | '\u{2025}' | '\u{FE52}' | '\u{FF0E}' | '\u{2044}' | '\u{2215}' | '\u{29F8}' | '\u{FF0F}'
+        | '\u{29F5}' | '\u{29F9}' | '\u{FE68}' | '\u{FF3C}' | '\u{A789}' | '\u{FE55}' | '\u{FF1A}' => {
+            Err(KeyRefused::LookAlike)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether an escape of a dot, a slash, a backslash or a NUL is left after one decoding.
+fn escaped_again(name: &str) -> bool {
+    name.match_indices('%').any(|(at, _)| {
+        let escape = name.as_bytes().get(at + 1..at + 3).unwrap_or_default();
+        [b"2e", b"2f", b"5c", b"00"]
+            .iter()
+            .any(|bad| escape.eq_ignore_ascii_case(*bad))
+    })
+}
+
+fn check_segment(segment: &str) -> Result<(), KeyRefused> {
+    match segment {
+        "" => Err(KeyRefused::EmptySegment),
+        "." | ".." => Err(KeyRefused::DotSegment),
+        _ if segment.len() > LONGEST_SEGMENT => Err(KeyRefused::SegmentTooLong),
+        _ if segment.ends_with(['.', ' ']) => Err(KeyRefused::TrailingDotOrSpace),
+        _ if is_device(segment) => Err(KeyRefused::DeviceName),
+        _ => Ok(()),
+    }
+}
+
+/// Whether Windows takes the segment for a device, whatever its extension.
+fn is_device(segment: &str) -> bool {
+    let stem = segment.split('.').next().unwrap_or_default().trim_end_matches(' ');
+    let stem = stem.to_ascii_uppercase();
+    if matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$") {
+        return true;
+    }
+    let port = stem.strip_prefix("COM").or_else(|| stem.strip_prefix("LPT"));
+    // Windows takes superscript digits for digits here.
+    port.is_some_and(|port| {
+        matches!(
+            port,
+            "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³"
+        )
+    })
+}
+
+/// Whether some run of segments spells `reserved`, in any letter case. Not only at the beginning: the store of another route
+/// may begin deeper in the same bucket.
+fn holds_reserved(name: &str, reserved: &str) -> bool {
+    let fold = |segment: &str| segment.to_uppercase().to_lowercase();
+    let reserved: Vec<String> = reserved.trim_matches('/').split('/').map(fold).collect();
+    let segments: Vec<String> = name.split('/').map(fold).collect();
+    segments.windows(reserved.len()).any(|run| run == reserved)
+}
+
+/// Where things lie in the buckets of a store.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    /// Prefix of destinations: empty, or with a slash at its end.
+    destinations: String,
+    /// Prefix of our own objects among the destinations, with a slash at its end.
+    reserved: String,
+    /// Prefix of our own objects in the bucket of the sessions, with a slash at its end.
+    own: String,
+}
+
+/// What an object below a session's prefix is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Name {
+    /// The record.
+    Record,
+    /// A full page of parts.
+    Page(PageName),
+    /// The tail that begins at this offset.
+    Tail(u64),
+    /// Something else, named relative to the session.
+    Other(String),
+}
+
+/// Why the prefixes of a store make no sense.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("a prefix must not hold empty or dot segments, backslashes or control characters")]
+pub struct BadPrefix;
+
+impl Layout {
+    /// Destinations below `destinations`, our own objects below `reserved` within `staging`.
+    pub(super) fn new(destinations: &str, staging: &str, reserved: &str) -> Result<Self, BadPrefix> {
+        let destinations = prefix(destinations)?;
+        let reserved = prefix(reserved)?;
+        if reserved.is_empty() {
+            return Err(BadPrefix);
+        }
+        Ok(Self {
+            own: prefix(staging)? + &reserved,
+            destinations,
+            reserved,
+        })
+    }
+
+    /// Whether a key may be used in this store: neither reserved by its configuration nor too long with its prefix.
+    pub(super) fn admits(&self, key: &Key) -> Result<(), KeyRefused> {
+        if holds_reserved(key.as_str(), &self.reserved) {
+            return Err(KeyRefused::Reserved);
+        }
+        if self.destinations.len() + key.as_str().len() > LONGEST_KEY {
+            return Err(KeyRefused::TooLong);
+        }
+        Ok(())
+    }
+
+    /// The object that `key` names.
+    pub(super) fn destination(&self, key: &Key) -> Result<Path, KeyRefused> {
+        self.admits(key)?;
+        Ok(path(&format!("{}{}", self.destinations, key.as_str())))
+    }
+
+    /// Where all sessions are.
+    pub(super) fn sessions(&self) -> Path {
+        path(&format!("{}sessions", self.own))
+    }
+
+    /// Where one session is.
+    pub(super) fn session(&self, id: SessionId) -> Path {
+        path(&format!("{}sessions/{}", self.own, id.as_key()))
+    }
+
+    /// An object of a session.
+    pub(super) fn object(&self, id: SessionId, name: &Name) -> Path {
+        let session = format!("{}sessions/{}", self.own, id.as_key());
+        path(&match name {
+            Name::Record => format!("{session}/record"),
+            Name::Page(page) => format!("{session}/parts/{}", page.0),
+            Name::Tail(from) => format!("{session}/tail/{from:020}"),
+            Name::Other(name) => format!("{session}/{name}"),
+        })
+    }
+
+    /// Where the tails of a session are.
+    pub(super) fn tails(&self, id: SessionId) -> Path {
+        path(&format!("{}sessions/{}/tail", self.own, id.as_key()))
+    }
+
+    /// The object that elects the sweeper of an interval.
+    pub(super) fn sweep(&self) -> Path {
+        path(&format!("{}sweep", self.own))
+    }
+
+    /// The object that is put to learn the store's own time.
+    pub(super) fn clock(&self) -> Path {
+        path(&format!("{}clock", self.own))
+    }
+
+    /// An object of one run of the probe among the sessions.
+    pub(super) fn probe(&self, run: Uuid, name: &str) -> Path {
+        path(&format!("{}probe/{run}/{name}", self.own))
+    }
+
+    /// An object of one run of the probe among the destinations.
+    pub(super) fn probe_destination(&self, run: Uuid, name: &str) -> Path {
+        path(&format!("{}{}probe/{run}/{name}", self.destinations, self.reserved))
+    }
+
+    /// Which session and what of it an object is.
+    pub(super) fn parse(&self, path: &Path) -> Option<(SessionId, Name)> {
+        let below = path.as_ref().strip_prefix(&self.own)?.strip_prefix("sessions/")?;
+        let (id, name) = below.split_once('/')?;
+        let id: SessionId = id.parse().ok()?;
+        let tail = |text: &str| (text.len() == 20).then(|| text.parse().ok()).flatten();
+        let name = match name.split_once('/') {
+            None if name == "record" => Name::Record,
+            Some(("parts", page)) if !page.contains('/') => Name::Page(PageName(page.to_owned())),
+            Some(("tail", from)) => tail(from).map_or_else(|| Name::Other(name.to_owned()), Name::Tail),
+            _ => Name::Other(name.to_owned()),
+        };
+        Some((id, name))
+    }
+}
+
+/// The name of a full page: its number, and what keeps two writers of it apart.
+pub(super) fn page_name(number: usize, write: Uuid) -> PageName {
+    PageName(format!("{number:05}-{}", write.simple()))
+}
+
+/// A prefix without a slash at its beginning and with one at its end, or empty.
+fn prefix(text: &str) -> Result<String, BadPrefix> {
+    let bare = text.strip_prefix('/').unwrap_or(text);
+    let bare = bare.strip_suffix('/').unwrap_or(bare);
+    if bare.is_empty() {
+        return Ok(String::new());
+    }
+    let odd =
+        |segment: &str| matches!(segment, "" | "." | "..") || segment.contains(|c: char| c == '\\' || c.is_control());
+    if bare.split('/').any(odd) {
+        return Err(BadPrefix);
+    }
+    Ok(format!("{bare}/"))
+}
+
+/// The path that `text` spells as it is.
+fn path(text: &str) -> Path {
+    // `parse` refuses empty and dot segments and control characters: keys, prefixes and page names hold none.
+    Path::parse(text).unwrap_or_else(|_| Path::from(text))
+}
