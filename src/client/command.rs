@@ -10,6 +10,7 @@ use url::Url;
 use super::progress::{Progress, line};
 use super::sizes::{LEAST, MOST, Sizes};
 use super::{Failed, Options, Patience, Source, Upload};
+use crate::units::{ByteSize, parse_duration};
 
 /// What the command line asks for.
 #[derive(Clone, Debug, clap::Args)]
@@ -20,18 +21,18 @@ pub struct Arguments {
     /// Where it goes: http://host/path/name or https://…
     #[arg(value_name = "URL")]
     pub url: Url,
-    /// Bytes in each fragment, 5120 to 13631488 [default: they vary in between, as those of Windows do]
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(LEAST..=MOST))]
-    pub fragment_size: Option<u64>,
+    /// Size of each fragment, 5120B to 13MiB [default: they vary in between, as those of Windows do]
+    #[arg(long, value_name = "SIZE", value_parser = fragment_size)]
+    pub fragment_size: Option<ByteSize>,
     /// Makes the sizes of the fragments the same in each run
     #[arg(long, value_name = "NUMBER")]
     pub seed: Option<u64>,
-    /// Seconds to wait after the first trouble; twice as long after each further one, up to 600
-    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
-    pub retry_delay: u64,
-    /// Seconds without progress after which the upload is given up; 0: nothing is tried again
-    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
-    pub give_up_after: u64,
+    /// How long to wait after the first trouble; twice as long after each further one, up to 10m
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
+    pub retry_delay: Duration,
+    /// Give up after this long without progress; 0s: try nothing again
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
+    pub give_up_after: Duration,
     /// Trust the certificate authorities in this PEM file instead of those of this machine
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
@@ -49,14 +50,15 @@ pub struct Arguments {
 impl Arguments {
     fn upload(&self) -> Upload {
         let defaults = Options::default();
-        let retry_delay = Duration::from_secs(self.retry_delay);
         let options = Options {
-            sizes: self.fragment_size.map_or(defaults.sizes, Sizes::Fixed),
+            sizes: self
+                .fragment_size
+                .map_or(defaults.sizes, |size| Sizes::Fixed(size.bytes())),
             seed: self.seed,
             patience: Patience {
-                retry_delay,
-                longest_delay: defaults.patience.longest_delay.max(retry_delay),
-                give_up_after: Duration::from_secs(self.give_up_after),
+                retry_delay: self.retry_delay,
+                longest_delay: defaults.patience.longest_delay.max(self.retry_delay),
+                give_up_after: self.give_up_after,
             },
             ca_file: self.ca_file.clone(),
             state: Some(self.state.clone().unwrap_or_else(|| beside(&self.file))),
@@ -103,4 +105,16 @@ fn beside(file: &Path) -> PathBuf {
     let mut state = file.as_os_str().to_owned();
     state.push(".bits-upload");
     state.into()
+}
+
+fn fragment_size(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse()?;
+    match (LEAST..=MOST).contains(&size.bytes()) {
+        true => Ok(size),
+        false => Err(format!(
+            "fragments have {} to {}",
+            ByteSize::new(LEAST),
+            ByteSize::new(MOST)
+        )),
+    }
 }

@@ -1,5 +1,7 @@
 //! The loop around the machine: send what it asks for, tell it what came, remember what a later run needs.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 use url::Url;
 
@@ -131,7 +133,7 @@ pub(super) async fn run(upload: &Upload, mut events: impl FnMut(Event)) -> Resul
         events(step.event);
         match step.then {
             Then::Send => {}
-            Then::Wait(delay) => tokio::time::sleep(delay).await,
+            Then::Wait(delay) => back_off(delay).await,
             Then::Done => break,
             Then::Fail(failure) => return Err(failure.into()),
         }
@@ -141,6 +143,14 @@ pub(super) async fn run(upload: &Upload, mut events: impl FnMut(Event)) -> Resul
     }
     done.session = saved.map(|memory| memory.session).unwrap_or_default();
     Ok(done)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "back-off: nothing tells when the server is well again"
+)]
+async fn back_off(delay: Duration) {
+    tokio::time::sleep(delay).await;
 }
 
 /// What an earlier run left, as long as it was about the same file.
