@@ -7,7 +7,7 @@ use super::event::{Failure, Refusal, Trouble};
 use super::source::SourceError;
 use super::state::StateError;
 use super::tls::TrustError;
-use crate::bits::{ErrorContext, PacketKind};
+use crate::bits::{ErrorContext, Hresult, PacketKind};
 
 /// Why an upload was not done.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +79,14 @@ impl Failed {
                 "If its certificate comes from an authority of your own, name that with --ca-file."
             }
             Self::NotBits(_) => "Check the URL: the path must lie below a route of the gateway that takes uploads.",
-            Self::Unavailable { .. } => "The same command goes on where this one stopped.",
+            Self::Unavailable { trouble, .. } => {
+                let meaning = match trouble {
+                    Trouble::Answered(refusal) => refusal.advice(),
+                    _ => None,
+                };
+                let resume = "The same command goes on where this one stopped.";
+                return Some(meaning.map_or_else(|| resume.to_owned(), |meaning| format!("{meaning} {resume}")));
+            }
             Self::Refused(refusal) => return refusal.advice(),
             Self::Usage(_) | Self::Source(_) | Self::State(_) | Self::Trust(_) => return None,
         };
@@ -105,7 +112,10 @@ impl fmt::Display for Refusal {
             write!(f, " {reason}")?;
         }
         if let Some(error) = self.error {
-            write!(f, ", 0x{:08X}", error.0)?;
+            write!(f, ", {error}")?;
+            if let Some(explanation) = error.explain() {
+                write!(f, " {}", explanation.name)?;
+            }
         }
         match self.context {
             Some(ErrorContext::RemoteFile) => f.write_str(", found by the server (context 0x5)"),
@@ -116,19 +126,14 @@ impl fmt::Display for Refusal {
 }
 
 impl Refusal {
+    /// What it means, and what somebody can do about it.
     fn advice(&self) -> Option<String> {
-        let sentence = match self.status {
-            401 | 407 => "The server asks for credentials, which this client can't send.",
-            403 => "The file may be there already and may not be overwritten, or uploading to this URL is not allowed.",
-            404 => "Check the URL: there is no place for uploads.",
-            413 => {
-                "The server takes no fragment of a size that BITS sends; its limit, or that of a proxy before it, is too low."
-            }
-            501 => "Uploads are disabled at this URL.",
-            300..=399 => "Use the URL that the server redirects to: uploads are not redirected.",
-            _ => return None,
-        };
-        Some(sentence.to_owned())
+        if matches!(self.status, 300..=399) {
+            return Some("Use the URL that the server redirects to: uploads do not follow redirects.".to_owned());
+        }
+        let code = self.error.filter(|error| error.explain().is_some());
+        let explanation = code.unwrap_or(Hresult::of_status(self.status)).explain()?;
+        Some(format!("{} {}", explanation.sentence, explanation.admin))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::machine::Outgoing;
-use super::told::PROTOCOL;
+use crate::bits::{PROTOCOL, header};
 
 /// What is the same in all requests of an upload.
 #[derive(Clone, Debug)]
@@ -27,18 +27,16 @@ impl Letterhead {
             Outgoing::Fragment { .. } => "Fragment",
             Outgoing::CloseSession { .. } => "Close-Session",
         };
-        let mut head = format!(
-            "BITS_POST {} HTTP/1.1\r\nAccept: */*\r\nBITS-Packet-Type: {kind}\r\n",
-            self.target
-        );
+        let mut head = format!("BITS_POST {} HTTP/1.1\r\nAccept: */*\r\n", self.target);
         let mut line = |name: &str, value: &dyn std::fmt::Display| {
             // Writing to a String does not fail.
             let _ = write!(head, "{name}: {value}\r\n");
         };
+        line(header::PACKET_TYPE, &kind);
         match packet {
-            Outgoing::CreateSession => line("BITS-Supported-Protocols", &PROTOCOL),
+            Outgoing::CreateSession => line(header::SUPPORTED_PROTOCOLS, &PROTOCOL),
             Outgoing::Fragment { session, .. } | Outgoing::CloseSession { session } => {
-                line("BITS-Session-Id", session);
+                line(header::SESSION_ID, session);
                 // Not on Create-Session: only Windows before Vista SP1 does that (note 5).
                 if let Some(name) = &self.name {
                     line("Content-Name", name);
@@ -51,13 +49,16 @@ impl Letterhead {
             length = to - from;
             match length {
                 // HTTP has no form for an empty range, and what Windows sends is not known.
-                0 => line("Content-Range", &"bytes 0-0/0"),
-                _ => line("Content-Range", &format_args!("bytes {from}-{}/{}", to - 1, self.total)),
+                0 => line(header::CONTENT_RANGE, &"bytes 0-0/0"),
+                _ => line(
+                    header::CONTENT_RANGE,
+                    &format_args!("bytes {from}-{}/{}", to - 1, self.total),
+                ),
             }
         }
         line("User-Agent", &self.agent);
         line("Host", &host);
-        line("Content-Length", &length);
+        line(header::CONTENT_LENGTH, &length);
         line("Connection", &"Keep-Alive");
         head.push_str("\r\n");
         head

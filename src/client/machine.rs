@@ -15,8 +15,8 @@ use std::time::Duration;
 use super::authority::Authority;
 use super::event::{Event, Failure, Trouble};
 use super::sizes::{Dice, LEAST, Sizes};
-use super::told::{PROTOCOL, Told};
-use crate::bits::PacketKind;
+use super::told::Told;
+use crate::bits::{PROTOCOL, PacketKind};
 
 /// What to send next, and to which host.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -30,6 +30,7 @@ use tokio::time::timeout;
 use super::stream::Stream;
 use super::tls::Trust;
 use super::wire::read_answer;
+use crate::bits::{PROTOCOL, header};
 
 pub use super::wire::Answer;
 
@@ -244,8 +245,8 @@ impl Packet {
     /// A `BITS_POST` with a packet type, whatever that is, and no body.
     pub fn bits(target: &str, kind: &str) -> Self {
         Self::new("BITS_POST", target)
-            .with("BITS-Packet-Type", kind)
-            .with("Content-Length", "0")
+            .with(header::PACKET_TYPE, kind)
+            .with(header::CONTENT_LENGTH, "0")
     }
 
     /// A Ping.
@@ -255,26 +256,29 @@ impl Packet {
 
     /// A Create-Session.
     pub fn create_session(target: &str) -> Self {
-        Self::bits(target, "Create-Session").with("BITS-Supported-Protocols", super::told::PROTOCOL)
+        Self::bits(target, "Create-Session").with(header::SUPPORTED_PROTOCOLS, PROTOCOL)
     }
 
     /// A Fragment with the bytes `range` of a file of `total` bytes; the empty range of an empty file is `bytes 0-0/0`.
     pub fn fragment(target: &str, session: &str, range: Range<u64>, total: u64) -> Self {
         let last = range.end.saturating_sub(1).max(range.start);
         Self::bits(target, "Fragment")
-            .with("BITS-Session-Id", session)
-            .with("Content-Range", &format!("bytes {}-{last}/{total}", range.start))
-            .with("Content-Length", &range.end.saturating_sub(range.start).to_string())
+            .with(header::SESSION_ID, session)
+            .with(header::CONTENT_RANGE, &format!("bytes {}-{last}/{total}", range.start))
+            .with(
+                header::CONTENT_LENGTH,
+                &range.end.saturating_sub(range.start).to_string(),
+            )
     }
 
     /// A Close-Session.
     pub fn close_session(target: &str, session: &str) -> Self {
-        Self::bits(target, "Close-Session").with("BITS-Session-Id", session)
+        Self::bits(target, "Close-Session").with(header::SESSION_ID, session)
     }
 
     /// A Cancel-Session.
     pub fn cancel_session(target: &str, session: &str) -> Self {
-        Self::bits(target, "Cancel-Session").with("BITS-Session-Id", session)
+        Self::bits(target, "Cancel-Session").with(header::SESSION_ID, session)
     }
 
     /// With this header in place of all that have its name (in any letter case), in this spelling.

@@ -1,24 +1,21 @@
 //! What an answer says to a BITS client (MC-BUP 2.2.3 to 2.2.9, 3.1.5.2.1). Pure.
-//!
-//! The names of the headers are spelled here once more, apart from those of the server's side: a client that shared them would
-//! share their mistakes.
 
 use std::time::Duration;
 
 use super::event::Refusal;
 use super::wire::Answer;
-use crate::bits::{ErrorContext, Hresult, PacketKind};
+use crate::bits::{ErrorContext, Hresult, PacketKind, header};
 use crate::clock::Timestamp;
-
-/// The one protocol there is (MC-BUP 1.7.1), as Windows writes it.
-pub(super) const PROTOCOL: &str = "{7df0354d-249b-430f-820d-3d2a9bef4931}";
-
-/// BG_E_SESSION_NOT_FOUND.
-const SESSION_NOT_FOUND: u32 = 0x8020_001F;
 
 /// Codes that an application gets to see whatever the status says (MC-BUP 3.1.5.2.1): E_ACCESSDENIED, E_INVALIDARG,
 /// BG_E_TOO_LARGE, BG_E_CLIENT_SERVER_PROTOCOL_MISMATCH, BG_E_SERVER_EXECUTE_ENABLED. No time heals them.
-const FATAL: [u32; 5] = [0x8007_0005, 0x8007_0057, 0x8020_0020, 0x8020_0022, 0x8020_0023];
+const FATAL: [Hresult; 5] = [
+    Hresult::ACCESS_DENIED,
+    Hresult::INVALID_ARGUMENT,
+    Hresult::TOO_LARGE,
+    Hresult(0x8020_0022),
+    Hresult(0x8020_0023),
+];
 
 /// An answer, as far as the protocol cares.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -53,30 +50,30 @@ impl Told {
         let text = |name| answer.header(name).map(str::trim).filter(|value| !value.is_empty());
         Self {
             status: answer.status,
-            ack: text("BITS-Packet-Type").is_some_and(|kind| kind.eq_ignore_ascii_case("Ack")),
-            protocol: text("BITS-Protocol").map(str::to_owned),
+            ack: text(header::PACKET_TYPE).is_some_and(|kind| kind.eq_ignore_ascii_case("Ack")),
+            protocol: text(header::PROTOCOL_CHOSEN).map(str::to_owned),
             // Any text of at most 100 characters may be an id (win32 page "Ack for Create-Session").
-            session: text("BITS-Session-Id")
+            session: text(header::SESSION_ID)
                 .filter(|id| id.len() <= 100 && id.is_ascii())
                 .map(str::to_owned),
-            host: text("BITS-Host-Id").map(str::to_owned),
-            fallback_timeout: text("BITS-Host-Id-Fallback-Timeout")
+            host: text(header::HOST_ID).map(str::to_owned),
+            fallback_timeout: text(header::HOST_ID_FALLBACK_TIMEOUT)
                 .and_then(number)
                 .filter(|seconds| *seconds < u64::from(u32::MAX))
                 .map(Duration::from_secs),
-            received: text("BITS-Received-Content-Range").and_then(number),
-            reply_url: text("BITS-Reply-URL").map(str::to_owned),
-            error: text("BITS-Error")
-                .or_else(|| text("BITS-Error-Code"))
+            received: text(header::RECEIVED_CONTENT_RANGE).and_then(number),
+            reply_url: text(header::REPLY_URL).map(str::to_owned),
+            error: text(header::ERROR)
+                .or_else(|| text(header::ERROR_CODE))
                 .and_then(code)
                 .filter(|code| *code != 0)
                 .map(Hresult),
-            context: match text("BITS-Error-Context").and_then(code) {
+            context: match text(header::ERROR_CONTEXT).and_then(code) {
                 Some(5) => Some(ErrorContext::RemoteFile),
                 Some(7) => Some(ErrorContext::RemoteApplication),
                 _ => None,
             },
-            retry_after: text("Retry-After").and_then(|value| retry_after(value, now)),
+            retry_after: text(header::RETRY_AFTER).and_then(|value| retry_after(value, now)),
         }
     }
 
@@ -87,14 +84,14 @@ impl Told {
 
     /// The server has no such session (MC-BUP 3.1.5.1.7).
     pub(super) fn lost_session(&self) -> bool {
-        !self.success() && self.error == Some(Hresult(SESSION_NOT_FOUND))
+        !self.success() && self.error == Some(Hresult::SESSION_NOT_FOUND)
     }
 
     /// Whether the same request may succeed later: the split that the win32 page "Handling server application errors" gives for
     /// statuses, which is the only one published, behind the codes that MC-BUP 3.1.5.2.1 hands to the application.
     pub(super) fn may_pass(&self) -> bool {
         if self.context != Some(ErrorContext::RemoteApplication)
-            && self.error.is_some_and(|error| FATAL.contains(&error.0))
+            && self.error.is_some_and(|error| FATAL.contains(&error))
         {
             return false;
         }
@@ -157,6 +154,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::bits::PROTOCOL;
 
     fn told(status: u16, headers: &[(&str, &str)]) -> Told {
         let headers = headers
