@@ -24,8 +24,8 @@ use http::header::{HeaderMap, HeaderValue};
 
 use crate::budget::{Budget, Exhausted, Reservation};
 use crate::clock::random_id;
-use crate::store::Error;
-use source::Source;
+use crate::store::{Error, Key, Store};
+use source::{Destination, Source};
 
 /// The most that a running download holds in memory: the piece that is being sent, and the next one of a local file.
 const HELD: u64 = 2 << 20;
@@ -80,6 +80,23 @@ impl Downloads {
     pub fn new(budget: Budget, wait: Duration) -> Self {
         let share = Budget::new((budget.total() / 2).max(HELD), wait);
         Self { budget, share }
+    }
+
+    /// Answers a GET or HEAD of `key` with these request headers.
+    ///
+    /// The store has agreed to the first read by then, and the memory for the body is held until the body is dropped.
+    ///
+    /// # Errors
+    /// [`Failure`]: nothing has been sent by then. A key that `store` does not admit is not found.
+    pub async fn answer(&self, store: &Store, key: &Key, verb: Verb, headers: &HeaderMap) -> Result<Response, Failure> {
+        if store.admits(key).is_err() {
+            return Err(Failure::NotFound);
+        }
+        let destination = Destination {
+            store: store.clone(),
+            key: key.clone(),
+        };
+        self.answer_from(Arc::new(destination), verb, headers).await
     }
 
     async fn answer_from(&self, source: Arc<dyn Source>, verb: Verb, headers: &HeaderMap) -> Result<Response, Failure> {
@@ -164,8 +181,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::bits::SessionId;
     use crate::clock::Timestamp;
-    use crate::session::ObjectTag;
+    use crate::session::{Before, ObjectTag};
     use source::Pieces;
 
     /// A destination in memory that misbehaves on demand.
@@ -346,7 +364,7 @@ mod tests {
         let response = get(&shelf, &[]).await.unwrap();
         assert_eq!((response.status, header(&response, "ETag")), (200, "\"0\""));
         assert_eq!(whole(response).await, b"0123456789");
-        assert_eq!(shelf.reads(), [0..10]);
+        assert_eq!(shelf.reads().as_slice(), std::slice::from_ref(&(0..10)));
     }
 
     #[tokio::test]
@@ -358,7 +376,7 @@ mod tests {
             (206, "bytes 6-9/10")
         );
         assert_eq!(whole(response).await, b"6789");
-        assert_eq!(shelf.reads(), [6..10]);
+        assert_eq!(shelf.reads().as_slice(), std::slice::from_ref(&(6..10)));
     }
 
     #[tokio::test]
@@ -557,6 +575,52 @@ mod tests {
             .unwrap_err();
         assert!(matches!(refused, Failure::Busy { .. }));
         assert_eq!((shelf.reads(), downloads.share.used()), (Vec::new(), 0));
+    }
+
+    /// A store that holds `bytes` under `key`, which replaced what `before` says.
+    async fn put(store: &Store, key: &Key, bytes: &'static [u8], before: &Before) -> ObjectTag {
+        let session = SessionId::new(random_id());
+        let bytes = vec![Bytes::from_static(bytes)];
+        store.put_file(key, session, bytes, before).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_a_store_holds_is_served_and_replaced_files_are_told_apart() {
+        let (store, key) = (Store::memory(), Key::parse("folder/file.bin").unwrap());
+        let downloads = downloads();
+        let missing = downloads
+            .answer(&store, &key, Verb::Get, &headers(&[]))
+            .await
+            .unwrap_err();
+        assert_eq!(missing, Failure::NotFound);
+
+        let tag = put(&store, &key, b"0123456789", &Before::Absent).await;
+        let first = downloads.answer(&store, &key, Verb::Head, &headers(&[])).await.unwrap();
+        assert_eq!((first.status, header(&first, "Content-Length")), (200, "10"));
+        let etag = header(&first, "ETag").to_owned();
+        let again = downloads.answer(&store, &key, Verb::Get, &headers(&[])).await.unwrap();
+        assert_eq!(again.headers, first.headers);
+        assert_eq!(whole(again).await, b"0123456789");
+
+        let resumed = [("range", "bytes=4-"), ("if-range", etag.as_str())];
+        let rest = downloads
+            .answer(&store, &key, Verb::Get, &headers(&resumed))
+            .await
+            .unwrap();
+        assert_eq!((rest.status, whole(rest).await), (206, b"456789".to_vec()));
+        let known = [("if-none-match", etag.as_str())];
+        let known = downloads
+            .answer(&store, &key, Verb::Get, &headers(&known))
+            .await
+            .unwrap();
+        assert_eq!(known.status, 304);
+
+        put(&store, &key, b"abcdefghij", &Before::Present(tag)).await;
+        let replaced = downloads
+            .answer(&store, &key, Verb::Get, &headers(&resumed))
+            .await
+            .unwrap();
+        assert_eq!((replaced.status, whole(replaced).await), (200, b"abcdefghij".to_vec()));
     }
 
     proptest! {

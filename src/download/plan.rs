@@ -398,7 +398,7 @@ mod tests {
     #[test]
     fn last_modified_changes_with_the_file_and_only_with_it() {
         let of = |file: &FileSeen| {
-            let plan = plan(Verb::Get, &HeaderMap::new(), file, || Uuid::nil());
+            let plan = plan(Verb::Get, &HeaderMap::new(), file, Uuid::nil);
             header(&plan, "Last-Modified").unwrap().to_owned()
         };
         assert_eq!(of(&file(1)), MODIFIED);
@@ -496,7 +496,7 @@ mod tests {
     fn a_store_without_usable_tags_is_served_without_them() {
         for etag in [None, Some("spaces are illegal".to_owned())] {
             let seen = FileSeen { etag, ..file(100) };
-            let plan = plan(Verb::Get, &HeaderMap::new(), &seen, || Uuid::nil());
+            let plan = plan(Verb::Get, &HeaderMap::new(), &seen, Uuid::nil);
             assert_eq!((plan.status, header(&plan, "ETag")), (200, None));
             assert_eq!(header(&plan, "Last-Modified"), Some(MODIFIED));
         }
