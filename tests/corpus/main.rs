@@ -1,44 +1,57 @@
-//! Every input that fuzzing begins with, fed to the checks that fuzzing makes.
+//! The corpus of the fuzz targets, through the same checks in every run of the tests.
 
 #[path = "../fuzz/checks.rs"]
 mod checks;
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-fn corpus() -> PathBuf {
+fn corpus() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus")
 }
 
-fn names(folder: &Path) -> BTreeSet<String> {
-    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect()
-}
-
+/// A seed's name says what must become of it: `good-…` is accepted, `bad-…` is refused.
 #[test]
-fn every_input_of_the_corpus_passes_its_check() {
+fn every_seed_is_judged_as_its_name_says() {
+    let mut wrong = Vec::new();
     for (name, check) in checks::CHECKS {
-        let folder = corpus().join(name);
-        let inputs = names(&folder);
-        assert!(!inputs.is_empty(), "{name} has no inputs");
-        for input in inputs {
-            println!("{name}/{input}");
-            check(&fs::read(folder.join(&input)).unwrap());
+        let (mut good, mut bad) = (0, 0);
+        for entry in fs::read_dir(corpus().join(name)).unwrap() {
+            let path = entry.unwrap().path();
+            let seed = path.file_name().unwrap().to_string_lossy().into_owned();
+            let accepted = check(&fs::read(&path).unwrap());
+            good += usize::from(seed.starts_with("good-"));
+            bad += usize::from(seed.starts_with("bad-"));
+            if (seed.starts_with("good-") && !accepted) || (seed.starts_with("bad-") && accepted) {
+                wrong.push(format!("{name}/{seed}: accepted: {accepted}"));
+            }
         }
+        assert!(good >= 3 && bad >= 3, "{name}: {good} good and {bad} bad seeds");
     }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
 #[test]
-fn every_check_has_a_target_and_a_folder_of_inputs() {
-    let checks: BTreeSet<_> = checks::CHECKS.iter().map(|(name, _)| (*name).to_owned()).collect();
-    let targets = corpus().join("../targets");
-    let targets: BTreeSet<_> = names(&targets)
-        .iter()
-        .map(|name| name.trim_end_matches(".rs").to_owned())
+fn every_target_has_a_corpus_and_a_check() {
+    let folders: Vec<_> = names(&corpus(), "");
+    let targets: Vec<_> = names(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/targets"), ".rs");
+    let checks: Vec<_> = checks::CHECKS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(folders, checks);
+    assert_eq!(targets, checks);
+}
+
+fn names(folder: &Path, ending: &str) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| {
+            entry
+                .unwrap()
+                .file_name()
+                .to_string_lossy()
+                .trim_end_matches(ending)
+                .to_owned()
+        })
         .collect();
-    assert_eq!(checks, targets);
-    assert_eq!(checks, names(&corpus()));
+    names.sort();
+    names
 }
