@@ -22,7 +22,12 @@ const LEVELS: &[&[&str]] = &[
 ];
 
 /// What `metrics` may take from the rooms below: the types that become labels.
-const LABELS: &[&str] = &["bits::PacketKind", "session::Outcome"];
+const LABELS: &[&str] = &[
+    "bits::ErrorContext",
+    "bits::Hresult",
+    "bits::PacketKind",
+    "session::Outcome",
+];
 
 #[test]
 fn every_room_names_only_rooms_below_it() {

@@ -161,7 +161,13 @@ fn no_code_outside_of_tests_gives_up_without_a_reason() {
             if is_method && opens && word == "unwrap" && argument == Some(&Kind::Sign(')')) {
                 wrong.push(format!("{}: unwrap()", source.at(token.line)));
             }
-            if is_method && opens && word == "expect" && !matches!(argument, Some(Kind::Text(why)) if why.len() >= 10) {
+            // A sentence, or the name of a constant that holds one.
+            let has_reason = match argument {
+                Some(Kind::Text(why)) => why.len() >= 10,
+                Some(Kind::Word(name)) => name.chars().all(|c| c.is_ascii_uppercase() || c == '_'),
+                _ => false,
+            };
+            if is_method && opens && word == "expect" && !has_reason {
                 wrong.push(format!("{}: expect without a sentence", source.at(token.line)));
             }
         }

@@ -17,6 +17,8 @@ pub struct Source {
     pub comments: Vec<Comment>,
     /// Lines up to its test modules.
     pub lines: usize,
+    /// Where its modules for tests lie that have a file of their own, without `.rs`.
+    test_files: Vec<PathBuf>,
 }
 
 /// A piece of code.
@@ -95,11 +97,19 @@ pub fn text(path: &Path) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Every source file of the library and the program.
+/// Every source file of the library and the program, except for those that hold nothing but tests.
 pub fn sources() -> Vec<Source> {
-    files("src", "rs")
+    let all: Vec<_> = files("src", "rs")
         .into_iter()
         .map(|path| read(path.clone(), &text(&path)))
+        .collect();
+    let tests: Vec<_> = all.iter().flat_map(|source| source.test_files.clone()).collect();
+    all.into_iter()
+        .filter(|source| {
+            !tests
+                .iter()
+                .any(|test| source.path.with_extension("").starts_with(test))
+        })
         .collect()
 }
 
@@ -115,11 +125,17 @@ pub fn read(path: PathBuf, text: &str) -> Source {
         .last()
         .is_some_and(|name| name == "mod.rs" || name == "lib.rs" || name == "main.rs");
     let (tokens, comments) = scan(text);
-    let (tokens, first_test) = without_tests(tokens);
+    let (tokens, first_test, outlined) = without_tests(tokens);
+    let folder = if is_root {
+        path.parent().unwrap().to_owned()
+    } else {
+        path.with_extension("")
+    };
     let lines = first_test.map_or_else(|| text.lines().count(), |line| line - 1);
     Source {
         depth: inside.len() - usize::from(is_root),
         comments: comments.into_iter().filter(|comment| comment.line <= lines).collect(),
+        test_files: outlined.iter().map(|name| folder.join(name)).collect(),
         path,
         room,
         tokens,
@@ -261,8 +277,9 @@ fn character(text: &str) -> Option<usize> {
     Some(text.len() - after_quote(inner, '\'').len())
 }
 
-/// Leaves out what stands below `#[cfg(test)]`, and tells the line of the first of it.
-fn without_tests(tokens: Vec<Token>) -> (Vec<Token>, Option<usize>) {
+/// Leaves out what stands below `#[cfg(test)]`, and tells the line of the first module among it, and the names of the modules
+/// that have a file of their own.
+fn without_tests(tokens: Vec<Token>) -> (Vec<Token>, Option<usize>, Vec<String>) {
     let attribute: Vec<_> = ["#", "[", "cfg", "(", "test", ")", "]"]
         .iter()
         .map(|piece| match piece.chars().next().unwrap() {
@@ -270,7 +287,7 @@ fn without_tests(tokens: Vec<Token>) -> (Vec<Token>, Option<usize>) {
             c => Kind::Sign(c),
         })
         .collect();
-    let (mut kept, mut first_module) = (Vec::new(), None);
+    let (mut kept, mut first_module, mut outlined) = (Vec::new(), None, Vec::new());
     let mut at = 0;
     while at < tokens.len() {
         let here = &tokens[at..];
@@ -281,13 +298,15 @@ fn without_tests(tokens: Vec<Token>) -> (Vec<Token>, Option<usize>) {
         }
         let begun = tokens[at].line;
         let mut depth = 0;
-        let mut is_module = false;
+        let mut name = None;
         at += attribute.len();
         while at < tokens.len() {
             let kind = &tokens[at].kind;
             at += 1;
             match kind {
-                Kind::Word(word) if depth == 0 && word == "mod" => is_module = true,
+                Kind::Word(word) if depth == 0 && word == "mod" => {
+                    name = tokens.get(at).map(|token| token.kind.clone())
+                }
                 Kind::Sign('{' | '(' | '[') => depth += 1,
                 Kind::Sign('}' | ')' | ']') => {
                     depth -= 1;
@@ -295,15 +314,20 @@ fn without_tests(tokens: Vec<Token>) -> (Vec<Token>, Option<usize>) {
                         break;
                     }
                 }
-                Kind::Sign(';') if depth == 0 => break,
+                Kind::Sign(';') if depth == 0 => {
+                    if let Some(Kind::Word(name)) = name.take() {
+                        outlined.push(name);
+                    }
+                    break;
+                }
                 _ => {}
             }
         }
-        if is_module && first_module.is_none() {
+        if name.is_some() && first_module.is_none() {
             first_module = Some(begun);
         }
     }
-    (kept, first_module)
+    (kept, first_module, outlined)
 }
 
 #[test]
@@ -320,6 +344,8 @@ use crate::only_tests;
 #[cfg(test)]
 mod tests { fn h() { x.unwrap() } }
 fn last() {}
+#[cfg(test)]
+mod more_tests;
 "##,
     );
     assert_eq!(source.room, "room");
@@ -330,5 +356,6 @@ fn last() {}
     let texts: Vec<_> = source.texts().map(|(_, text)| text).collect();
     assert_eq!(texts, ["crate::c // no", "raw \"quoted\"", "\\'", "\"", "x"]);
     assert_eq!(source.lines, 7);
+    assert_eq!(source.test_files, [PathBuf::from("src/room/file/more_tests")]);
     assert_eq!(source.comments.len(), 3);
 }
