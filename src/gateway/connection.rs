@@ -70,8 +70,17 @@ struct State {
 
 impl Pulse {
     fn new() -> Self {
-        let state = State { phase: Phase::Head, since: Instant::now(), head_bytes: 0, spoke: false, unread: false };
-        Self { state: Mutex::new(state), changed: Notify::new() }
+        let state = State {
+            phase: Phase::Head,
+            since: Instant::now(),
+            head_bytes: 0,
+            spoke: false,
+            unread: false,
+        };
+        Self {
+            state: Mutex::new(state),
+            changed: Notify::new(),
+        }
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
@@ -186,7 +195,10 @@ impl Connection {
     }
 
     fn socket(&mut self) -> io::Result<Pin<&mut TcpStream>> {
-        self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+        self.stream
+            .as_mut()
+            .map(Pin::new)
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// Bounds how long a client may leave a write waiting: the engine has no bound on the writing of heads.
@@ -197,20 +209,32 @@ impl Connection {
             return written;
         }
         let limit = self.write_timeout;
-        ready!(self.stalled.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + limit))).as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes no bytes")))
+        ready!(
+            self.stalled
+                .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + limit)))
+                .as_mut()
+                .poll(cx)
+        );
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the client takes no bytes",
+        )))
     }
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("stream", &self.stream).finish_non_exhaustive()
+        f.debug_struct("Connection")
+            .field("stream", &self.stream)
+            .finish_non_exhaustive()
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let (Some(stream), slot) = (self.stream.take(), self.slot.take()) else { return };
+        let (Some(stream), slot) = (self.stream.take(), self.slot.take()) else {
+            return;
+        };
         if !self.pulse.wants_lingering() {
             return;
         }
@@ -294,7 +318,10 @@ impl Peek for Connection {}
 
 impl GetTimingDigest for Connection {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        vec![Some(TimingDigest { established_ts: self.established, ..TimingDigest::default() })]
+        vec![Some(TimingDigest {
+            established_ts: self.established,
+            ..TimingDigest::default()
+        })]
     }
 }
 

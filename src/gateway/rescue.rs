@@ -68,7 +68,10 @@ pub(super) enum Trouble {
 impl Trouble {
     /// Whether the store, or this process, is in trouble rather than the client.
     pub(super) const fn is_ours(&self) -> bool {
-        matches!(self, Self::Refused(Refused::Busy { .. } | Refused::Full(_) | Refused::Lost(_)))
+        matches!(
+            self,
+            Self::Refused(Refused::Busy { .. } | Refused::Full(_) | Refused::Lost(_))
+        )
     }
 
     /// Whether the upload room had its say: it knows how far the session is.
@@ -97,17 +100,31 @@ pub(super) struct Rescue {
 impl Rescue {
     /// A refusal that carries none of the three error headers.
     const fn bare(status: u16, label: &'static str) -> Self {
-        Self { status: Some(status), error: None, retry_after: None, hang_up: false, level: Level::INFO, label }
+        Self {
+            status: Some(status),
+            error: None,
+            retry_after: None,
+            hang_up: false,
+            level: Level::INFO,
+            label,
+        }
     }
 
     /// A refusal of ours with an HRESULT.
     const fn coded(status: u16, code: Hresult, label: &'static str) -> Self {
         let bare = Self::bare(status, label);
-        Self { error: Some((code, ErrorContext::RemoteFile)), ..bare }
+        Self {
+            error: Some((code, ErrorContext::RemoteFile)),
+            ..bare
+        }
     }
 
     const fn busy(retry_after: Duration, label: &'static str) -> Self {
-        Self { retry_after: Some(retry_after), level: Level::WARN, ..Self::bare(503, label) }
+        Self {
+            retry_after: Some(retry_after),
+            level: Level::WARN,
+            ..Self::bare(503, label)
+        }
     }
 
     const fn hang_up(self) -> Self {
@@ -169,10 +186,14 @@ fn of_refused(refused: &Refused) -> Rescue {
         Refused::Lost(_) => Rescue::coded(500, Hresult::SESSION_NOT_FOUND, "lost").level(Level::WARN),
         Refused::Busy { retry_after, .. } => Rescue::busy(*retry_after, "busy"),
         Refused::Full(_) => Rescue::coded(500, Hresult::DISK_FULL, "full").level(Level::ERROR),
-        Refused::Body(BodyBroken::Disconnected) => {
-            Rescue { status: None, ..Rescue::bare(400, "disconnected") }.hang_up()
+        Refused::Body(BodyBroken::Disconnected) => Rescue {
+            status: None,
+            ..Rescue::bare(400, "disconnected")
         }
+        .hang_up(),
         Refused::Body(BodyBroken::TimedOut) => Rescue::coded(408, REQUEST_TIMEOUT, "body_timeout").hang_up(),
-        Refused::Body(BodyBroken::Malformed) => Rescue::coded(400, Hresult::INVALID_ARGUMENT, "body_malformed").hang_up(),
+        Refused::Body(BodyBroken::Malformed) => {
+            Rescue::coded(400, Hresult::INVALID_ARGUMENT, "body_malformed").hang_up()
+        }
     }
 }

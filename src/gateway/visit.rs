@@ -36,7 +36,10 @@ impl Kind {
     }
 
     fn shapes_session(&self) -> bool {
-        matches!(self, Self::Packet(PacketKind::CreateSession | PacketKind::CloseSession | PacketKind::CancelSession))
+        matches!(
+            self,
+            Self::Packet(PacketKind::CreateSession | PacketKind::CloseSession | PacketKind::CancelSession)
+        )
     }
 }
 
@@ -124,7 +127,11 @@ impl Visit {
             }
         }
         let Kind::Packet(kind) = self.kind else { return };
-        metrics.packet_ended(kind, self.status.map_or(PacketOutcome::Aborted, PacketOutcome::of), self.duration());
+        metrics.packet_ended(
+            kind,
+            self.status.map_or(PacketOutcome::Aborted, PacketOutcome::of),
+            self.duration(),
+        );
         if let (Some((code, context)), Some(_)) = (self.error, self.status) {
             metrics.error_answered(code, context);
         }
