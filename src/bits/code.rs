@@ -49,14 +49,14 @@ impl fmt::Display for Hresult {
     }
 }
 
-/// Reads every form in which Windows shows a code: `0x80200020`, `2149580832`, `-2145386464`, and eight hex digits
-/// without a prefix.
+/// Reads every form in which Windows and its documentation show a code: `0x80200020`, `x80200020`, `2149580832`,
+/// `-2145386464`, and eight hex digits without a prefix.
 impl FromStr for Hresult {
     type Err = NotAnHresult;
 
     fn from_str(text: &str) -> Result<Self, NotAnHresult> {
         let text = text.trim();
-        if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        if let Some(hex) = text.strip_prefix('0').unwrap_or(text).strip_prefix(['x', 'X']) {
             return parse_hex(hex);
         }
         // Errors have ten decimal digits: eight digits that begin with the error bit are hex.
@@ -138,6 +138,7 @@ mod tests {
             "0x80200020",
             "0X80200020",
             " 0x80200020 ",
+            "x80200020",
             "80200020",
             "2149580832",
             "-2145386464",
@@ -159,7 +160,7 @@ mod tests {
             "0x",
             "0x+5",
             "0x180200020",
-            "x80200020",
+            "00x80200020",
             "4294967296",
             "-2147483649",
             "0xGG",

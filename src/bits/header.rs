@@ -18,6 +18,8 @@ pub const HOST_ID: &str = "BITS-Host-Id";
 pub const HOST_ID_FALLBACK_TIMEOUT: &str = "BITS-Host-Id-Fallback-Timeout";
 /// The next offset that the server wants: one number, whatever the name says (MC-BUP 2.2.7.2).
 pub const RECEIVED_CONTENT_RANGE: &str = "BITS-Received-Content-Range";
+/// Where the answer of the server application is to be fetched (MC-BUP 2.2.7.2).
+pub const REPLY_URL: &str = "BITS-Reply-URL";
 /// An error code, by the name of MC-BUP 2.2.1.2.
 pub const ERROR: &str = "BITS-Error";
 /// The same error code, by the name of the win32 documentation: which of the two a client reads differs.

@@ -101,35 +101,6 @@ impl Malformed {
             Self::ChunkedUnexpected | Self::LengthSyntax | Self::LengthAndCoding | Self::TransferCoding
         )
     }
-
-    /// The name of the reason, from a closed set, for metrics.
-    pub const fn label(&self) -> &'static str {
-        match self {
-            Self::HeaderTooLong(_) => "header_too_long",
-            Self::Repeated(_) => "repeated",
-            Self::PacketTypeMissing => "packet_type_missing",
-            Self::PacketTypeUnknown => "packet_type_unknown",
-            Self::ContentEncoding => "content_encoding",
-            Self::BodyUnexpected(_) => "body_unexpected",
-            Self::ChunkedUnexpected => "chunked_unexpected",
-            Self::LengthMissing => "length_missing",
-            Self::LengthSyntax => "length_syntax",
-            Self::LengthAndCoding => "length_and_coding",
-            Self::TransferCoding => "transfer_coding",
-            Self::SessionIdMissing => "session_id_missing",
-            Self::SessionId => "session_id",
-            Self::ProtocolsMissing => "protocols_missing",
-            Self::NoCommonProtocol => "no_common_protocol",
-            Self::RangeMissing => "range_missing",
-            Self::RangeUnit => "range_unit",
-            Self::RangeSyntax => "range_syntax",
-            Self::RangeOpen => "range_open",
-            Self::RangeOverflow => "range_overflow",
-            Self::RangeBackwards => "range_backwards",
-            Self::RangeBeyondTotal => "range_beyond_total",
-            Self::RangeLength { .. } => "range_length",
-        }
-    }
 }
 
 #[cfg(test)]

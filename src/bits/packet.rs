@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::header::{self, only};
 use super::id::any_offers_protocol;
@@ -194,18 +194,6 @@ impl PacketKind {
         }
     }
 
-    /// The name as metrics and logs write it.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Ping => "ping",
-            Self::CreateSession => "create_session",
-            Self::Fragment => "fragment",
-            Self::CloseSession => "close_session",
-            Self::CancelSession => "cancel_session",
-            Self::Other => "other",
-        }
-    }
-
     /// Whether the answers carry `BITS-Session-Id` as the client sent it.
     pub const fn has_session(self) -> bool {
         matches!(self, Self::Fragment | Self::CloseSession | Self::CancelSession)
@@ -260,7 +248,7 @@ fn negotiate(headers: &HeaderMap) -> Result<(), Malformed> {
     let mut lines = headers
         .get_all(header::SUPPORTED_PROTOCOLS)
         .iter()
-        .map(|line| line.as_bytes())
+        .map(HeaderValue::as_bytes)
         .peekable();
     if lines.peek().is_none() {
         return Err(Malformed::ProtocolsMissing);
@@ -287,7 +275,6 @@ fn parse_length(digits: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
     use proptest::prelude::*;
 
     use super::super::{Hresult, PROTOCOL};
@@ -612,7 +599,6 @@ mod tests {
         assert_eq!(Packet::Ping.sent_session(), None);
         for kind in PacketKind::ALL {
             assert_eq!(PacketKind::named(kind.name().as_bytes()), kind);
-            assert_eq!(kind.label(), kind.name().to_lowercase().replace('-', "_"));
         }
     }
 

@@ -1,7 +1,16 @@
 //! The configuration: one section for each room, composed here, and read strictly.
 
+mod env;
+mod load;
 mod log;
+mod place;
+pub mod reference;
+pub mod schema;
+pub mod show;
+mod validate;
 
+pub use env::{FILE as FILE_VARIABLE, PREFIX as VARIABLE_PREFIX};
+pub use load::{Flags, Loaded, Problems, Sources, load, process_environment};
 pub use log::Log;
 
 use crate::cleanup::Settings as CleanupSettings;

@@ -18,6 +18,9 @@ settings! {
         /// How long SIGTERM waits for packets in flight, at most; the process ends as soon as the last one is answered. Stay below
         /// the time after which your supervisor kills (30 s in Kubernetes unless configured).
         pub grace_period: Duration = Duration::from_secs(30),
+        /// How long after SIGTERM connections are still taken in, while /readyz says no already: the time that your load balancer
+        /// needs to look away. Part of `grace_period`.
+        pub drain_delay: Duration = Duration::from_secs(1),
         /// Worker threads; 0 means one for each core.
         pub threads: u32 = 0,
         /// How long a client may take to send the whole head of a request. Longer helps only clients on very poor lines; every slow

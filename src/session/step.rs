@@ -42,6 +42,8 @@ pub enum Input {
     },
     /// The sweep saw no progress for the session time-out.
     Silent,
+    /// Something new appeared after the sweep noted [`Phase::Expiring`].
+    Stirred,
     /// An hour after it noted [`Phase::Expiring`] the sweep saw nothing new.
     StillSilent,
 }
@@ -149,6 +151,7 @@ pub fn step(session: &Session, input: Input, limits: &Limits) -> Step {
         Input::Close => close(session),
         Input::Cancel { settled } => cancel(session, settled),
         Input::Silent => silent(session),
+        Input::Stirred => stirred(session),
         Input::StillSilent => still_silent(session),
     }
 }
@@ -358,6 +361,19 @@ fn silent(session: &Session) -> Step {
         Phase::Publishing { .. } => end(session, Outcome::Expired, Answer::Done),
         Phase::Published { .. } => close(session),
         Phase::Expiring(_) | Phase::Closed { .. } => Step::answer(Answer::Done),
+    }
+}
+
+fn stirred(session: &Session) -> Step {
+    match &session.record.phase {
+        Phase::Expiring(staged) => {
+            let mut next = session.record.clone();
+            next.phase = Phase::Open(staged.clone());
+            Step::save(next, Then::Answer(Answer::Done))
+        }
+        Phase::Open(_) | Phase::Publishing { .. } | Phase::Published { .. } | Phase::Closed { .. } => {
+            Step::answer(Answer::Done)
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 mod bucket;
 mod error;
 mod keys;
+#[allow(dead_code, unused_imports)]
+mod local;
 mod memory;
 mod objects;
 mod parts;

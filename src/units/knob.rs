@@ -7,7 +7,7 @@
 mod found;
 mod kinds;
 
-pub use found::{Entry, Found, Place, Problem, Reading, Table, Value};
+pub use found::{Entry, Found, Place, Problem, Reading, Table, Value, nearest};
 pub use kinds::Unavailable;
 
 /// What a value may be, for the documentation, the schema and the names of the environment variables.

@@ -61,6 +61,11 @@ settings! {
 }
 
 impl Settings {
+    /// Whether what one replica acknowledged is unknown to the next one, which may get the next packet.
+    pub fn leaves_parts_behind(&self) -> bool {
+        self.durability == Durability::Part && self.coordination == Coordination::Shared
+    }
+
     /// The rules as the floor takes them.
     pub const fn rules(&self) -> Rules {
         Rules {

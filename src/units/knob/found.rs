@@ -9,6 +9,8 @@ use std::sync::Arc;
 pub enum Place {
     /// Nowhere: the default stands.
     Default,
+    /// The file as a whole.
+    Whole(Arc<str>),
     /// In the file.
     File {
         /// Its name, as it was given.
@@ -28,6 +30,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::Whole(file) => f.write_str(file),
             Self::File { file, line, column } => write!(f, "{file}:{line}:{column}"),
             Self::Variable(name) => write!(f, "environment variable {name}"),
             Self::Flag(name) => f.write_str(name),
@@ -131,6 +134,7 @@ impl Found {
 pub struct Reading<'a> {
     /// The environment, for values that name a variable.
     pub variables: &'a BTreeMap<String, String>,
+    everywhere: Vec<(String, &'static str)>,
     path: String,
     section: Place,
     problems: Vec<Problem>,
@@ -138,10 +142,16 @@ pub struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    /// A reading that has seen nothing. `section` is where the outermost section is.
-    pub fn new(variables: &'a BTreeMap<String, String>, section: Place) -> Self {
+    /// A reading that has seen nothing. `section` is where the outermost section is, `everywhere` what sections there are and
+    /// the keys of each.
+    pub fn new(
+        variables: &'a BTreeMap<String, String>,
+        section: Place,
+        everywhere: Vec<(String, &'static str)>,
+    ) -> Self {
         Self {
             variables,
+            everywhere,
             path: String::new(),
             section,
             problems: Vec::new(),
@@ -197,9 +207,11 @@ impl<'a> Reading<'a> {
     /// The section that is being read has no key `name`, only `known` ones.
     pub fn report_unknown(&mut self, name: &str, place: &Place, known: impl Iterator<Item = &'static str>) {
         let known: Vec<_> = known.collect();
-        let reason = match nearest(name, known.iter().copied()) {
-            Some(near) => format!("unknown key, did you mean \"{near}\"?"),
-            None => format!("unknown key, known here: {}", known.join(", ")),
+        let elsewhere = self.everywhere.iter().find(|(_, key)| *key == name);
+        let reason = match (nearest(name, known.iter().copied()), elsewhere) {
+            (Some(near), _) => format!("unknown key, did you mean \"{near}\"?"),
+            (None, Some((section, _))) => format!("unknown key, did you mean the one of {section}?"),
+            (None, None) => format!("unknown key, known here: {}", known.join(", ")),
         };
         self.problems.push(Problem {
             place: place.clone(),
@@ -241,7 +253,7 @@ pub fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&
                 candidate,
             )
         })
-        .filter(|(distance, candidate)| *distance <= candidate.chars().count().max(name.chars().count()) / 2)
+        .filter(|(distance, candidate)| *distance <= candidate.chars().count().max(name.chars().count()) / 3 + 1)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
