@@ -14,6 +14,7 @@ use super::{Durability, Fragmented, Refused};
 use crate::bits::ContentRange;
 use crate::budget::Reservation;
 use crate::clock::Uptime;
+use crate::metrics::MemoryWait;
 use crate::session::{Answer, Input, Staged, Then};
 use crate::staging::{Assembler, PartId, PartPlan, PartRange, Piece, RecordedPart, UploadId};
 use crate::store::Error;
