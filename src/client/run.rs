@@ -280,9 +280,7 @@ pub(super) mod tests {
                             break;
                         }
                         let (socket, _) = listener.accept().unwrap();
-                        if over.load(Ordering::SeqCst) {
-                            break;
-                        }
+                        let before = heard.len();
                         match &tls {
                             None => converse(socket, connection, &mut replies, &mut heard),
                             Some(config) => {
@@ -290,6 +288,10 @@ pub(super) mod tests {
                                 let stream = rustls::StreamOwned::new(session, socket);
                                 converse(stream, connection, &mut replies, &mut heard);
                             }
+                        }
+                        // The call that only tells that it is over says nothing.
+                        if over.load(Ordering::SeqCst) && heard.len() == before {
+                            break;
                         }
                     }
                     heard
@@ -343,9 +345,10 @@ pub(super) mod tests {
             request.body = buffer.drain(..wanted.min(buffer.len())).collect();
             heard.push(request);
             match reply {
-                Reply::Say(text) => stream.write_all(text.as_bytes()).unwrap(),
+                // The client may have gone: then the next request shows it.
+                Reply::Say(text) => drop(stream.write_all(text.as_bytes())),
                 Reply::SayAndClose(text) | Reply::Interrupt(text) => {
-                    stream.write_all(text.as_bytes()).unwrap();
+                    let _ = stream.write_all(text.as_bytes());
                     return;
                 }
                 Reply::Cut(_) => return,
