@@ -47,7 +47,9 @@ pub struct Pages {
 
 impl fmt::Debug for Pages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pages").field("health", &self.health).finish_non_exhaustive()
+        f.debug_struct("Pages")
+            .field("health", &self.health)
+            .finish_non_exhaustive()
     }
 }
 
@@ -120,7 +122,11 @@ impl Pages {
     }
 
     fn scrape(&self) -> Page {
-        Page { status: StatusCode::OK, content_type: METRICS_TYPE, text: (self.metrics)() }
+        Page {
+            status: StatusCode::OK,
+            content_type: METRICS_TYPE,
+            text: (self.metrics)(),
+        }
     }
 }
 
@@ -132,7 +138,11 @@ struct Page {
 
 impl Page {
     fn text(status: StatusCode, text: &str) -> Self {
-        Self { status, content_type: "text/plain; charset=utf-8", text: text.to_owned() }
+        Self {
+            status,
+            content_type: "text/plain; charset=utf-8",
+            text: text.to_owned(),
+        }
     }
 
     fn into_response(self, with_body: bool) -> Response<Vec<u8>> {
@@ -152,7 +162,11 @@ impl Page {
 }
 
 fn health_page(report: Report) -> Page {
-    let status = if report.well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if report.well {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     Page::text(status, &report.text)
 }
 
@@ -164,15 +178,23 @@ mod tests {
     use super::*;
 
     fn pages() -> Pages {
-        Pages { health: Arc::new(Health::new(Vec::new())), metrics: Box::new(|| "bitsgw_things_total 0\n".to_owned()) }
+        Pages {
+            health: Arc::new(Health::new(Vec::new())),
+            metrics: Box::new(|| "bitsgw_things_total 0\n".to_owned()),
+        }
     }
 
     #[test]
     fn only_the_four_pages_are_there() {
         let pages = pages();
-        for (path, status) in
-            [("/livez", 200), ("/readyz", 200), ("/startupz", 200), ("/metrics", 200), ("/", 404), ("/metrics/", 404)]
-        {
+        for (path, status) in [
+            ("/livez", 200),
+            ("/readyz", 200),
+            ("/startupz", 200),
+            ("/metrics", 200),
+            ("/", 404),
+            ("/metrics/", 404),
+        ] {
             assert_eq!(pages.answer(&Method::GET, path, None).status(), status, "{path}");
         }
     }
@@ -183,7 +205,13 @@ mod tests {
         assert_eq!(refused.status(), 405);
         assert_eq!(refused.headers()[ALLOW], "GET, HEAD");
         let head = pages().answer(&Method::HEAD, "/livez", None);
-        assert_eq!((head.headers()[CONTENT_LENGTH].to_str().expect("a number"), head.body().len()), ("5", 0));
+        assert_eq!(
+            (
+                head.headers()[CONTENT_LENGTH].to_str().expect("a number"),
+                head.body().len()
+            ),
+            ("5", 0)
+        );
     }
 
     #[test]
@@ -192,7 +220,9 @@ mod tests {
         let address = listener.local_addr().expect("bound");
         open(listener, pages()).expect("room for a thread");
         let mut stream = TcpStream::connect(address).expect("listening");
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").expect("taken");
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+            .expect("taken");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer, and the end");
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");

@@ -1,8 +1,8 @@
 //! The front desk: connections, routing, bodies and answers. The only room that names the HTTP engine.
 //!
-//! A request walks through it once: [`listener`] lets its connection in, [`desk`] checks its framing and finds its route,
-//! [`packets`] has the upload room carry it out and [`answer`] sends what came of it; whatever fails on the way is turned
-//! into an answer by [`rescue`] alone.
+//! A request walks through it once: `listener` lets its connection in, `desk` checks its framing and finds its route,
+//! `packets` or `files` has another room carry it out and `answer` sends what came of it; whatever fails on the way is
+//! turned into an answer by `rescue` alone. `connection` watches over what the engine does not time.
 
 mod answer;
 mod body;
@@ -26,8 +26,8 @@ pub use settings::{ConnectionSettings, RouteSettings, Settings};
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -141,9 +141,19 @@ impl Gateway {
             access_log: parts.access_log,
             metrics: parts.metrics.clone(),
         };
-        let house = House { limits, leaving: leaving.subscribe(), metrics: parts.metrics, full: full_house() };
+        let house = House {
+            limits,
+            leaving: leaving.subscribe(),
+            metrics: parts.metrics,
+            full: full_house(),
+        };
         let front = Front::new(http_proxy(&conf, desk), house);
-        Self { front: Arc::new(front), in_flight, leaving, closed: watch::Sender::new(false) }
+        Self {
+            front: Arc::new(front),
+            in_flight,
+            leaving,
+            closed: watch::Sender::new(false),
+        }
     }
 
     /// Takes in connections at `doors` on the runtime of the caller.
@@ -188,7 +198,9 @@ impl Gateway {
 
 impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gateway").field("in_flight", &self.in_flight()).finish_non_exhaustive()
+        f.debug_struct("Gateway")
+            .field("in_flight", &self.in_flight())
+            .finish_non_exhaustive()
     }
 }
 
@@ -205,7 +217,10 @@ fn table(routes: Vec<Route>) -> Routes<Arc<Route>> {
 }
 
 fn engine_settings(threads: usize, routes: &[Route]) -> ServerConf {
-    let speaks_tls = routes.iter().filter_map(|route| route.upstream.as_ref()).any(|upstream| upstream.tls());
+    let speaks_tls = routes
+        .iter()
+        .filter_map(|route| route.upstream.as_ref())
+        .any(|upstream| upstream.tls());
     ServerConf {
         threads,
         // One more try for an upstream connection that had died in the pool.

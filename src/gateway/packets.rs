@@ -35,7 +35,11 @@ impl Destination<'_> {
             key: Key::from_request(self.below)?.as_str().to_owned(),
             query: self.query.map(str::to_owned),
         };
-        Ok(Asked { principal: Principal::anonymous(), target, url: self.url.clone() })
+        Ok(Asked {
+            principal: Principal::anonymous(),
+            target,
+            url: self.url.clone(),
+        })
     }
 }
 
@@ -54,7 +58,10 @@ struct Failed {
 
 impl<T: Into<Trouble>> From<T> for Failed {
     fn from(trouble: T) -> Self {
-        Self { trouble: trouble.into(), next: None }
+        Self {
+            trouble: trouble.into(),
+            next: None,
+        }
     }
 }
 
@@ -71,7 +78,10 @@ impl Desk {
                 if kind != PacketKind::Ping {
                     to.route.note(None);
                 }
-                return Reply { ack: Some(ack), hang_up: false };
+                return Reply {
+                    ack: Some(ack),
+                    hang_up: false,
+                };
             }
             Err(failed) => failed,
         };
@@ -81,14 +91,19 @@ impl Desk {
         let next = match (failed.next, kind, &asked, &sent) {
             // Refused before the upload room saw it: that room is asked now, since every answer to a fragment tells the true
             // next offset where there is one (protocol digest, part 0).
-            (None, PacketKind::Fragment, Ok(asked), Some(sent)) if to.route.is_open() && !failed.trouble.was_uploads() => {
+            (None, PacketKind::Fragment, Ok(asked), Some(sent))
+                if to.route.is_open() && !failed.trouble.was_uploads() =>
+            {
                 self.uploads.next_offset(&to.route.place, asked, sent.id).await
             }
             (next, ..) => next,
         };
         let rescue = rescue(&failed.trouble);
         visit.fail(&failed.trouble, &rescue);
-        Reply { ack: refusal(&rescue, sent.as_ref(), next), hang_up: rescue.hang_up }
+        Reply {
+            ack: refusal(&rescue, sent.as_ref(), next),
+            hang_up: rescue.hang_up,
+        }
     }
 
     async fn carry_out(
@@ -143,18 +158,26 @@ impl Desk {
     ) -> Result<Ack, Failed> {
         let mut body = FragmentBody::new(session, fragment.range.len(), &self.limits);
         let id = fragment.session.id;
-        let Fragmented { next, verdict } =
-            self.uploads.fragment(&route.place, asked, id, fragment.range, &mut body).await;
+        let Fragmented { next, verdict } = self
+            .uploads
+            .fragment(&route.place, asked, id, fragment.range, &mut body)
+            .await;
         match (verdict, next) {
             (Ok(()), next) => Ok(Ack::fragment(&fragment.session, next.unwrap_or(fragment.range.end()))),
-            (Err(refused), next) => Err(Failed { trouble: refused.into(), next }),
+            (Err(refused), next) => Err(Failed {
+                trouble: refused.into(),
+                next,
+            }),
         }
     }
 }
 
 /// Whether packets of this kind speak of a session, so that their Acks name it.
 const fn names_session(kind: PacketKind) -> bool {
-    matches!(kind, PacketKind::Fragment | PacketKind::CloseSession | PacketKind::CancelSession)
+    matches!(
+        kind,
+        PacketKind::Fragment | PacketKind::CloseSession | PacketKind::CancelSession
+    )
 }
 
 /// The Ack of a failure; `None` when nobody is there to read one.

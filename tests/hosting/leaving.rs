@@ -29,7 +29,9 @@ fn closed_doors_let_nobody_in_but_serve_who_is_in() {
     assert_eq!(inside.send(ping()).answer().status, 200);
     house.gateway.leave();
     house.gateway.close();
-    until("connections are refused", || std::net::TcpStream::connect(house.address).is_err());
+    until("connections are refused", || {
+        std::net::TcpStream::connect(house.address).is_err()
+    });
     assert_eq!(inside.send(ping()).answer().status, 200);
 }
 
@@ -65,7 +67,10 @@ fn a_crowd_is_served_to_the_last_one() {
         client.send("lo you");
     }
     for client in &mut clients {
-        assert!(matches!(client.answer().status, 200 | 500), "answered, whoever of them won");
+        assert!(
+            matches!(client.answer().status, 200 | 500),
+            "answered, whoever of them won"
+        );
     }
     house.wait_for(house.gateway.finished()).expect("in time");
 }

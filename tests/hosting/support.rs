@@ -58,7 +58,7 @@ impl House {
             let gateway = Gateway::new(Parts {
                 limits,
                 routes,
-                uploads: Uploads::new(budget.clone(), Arc::new(SystemClock)),
+                uploads: Uploads::new(budget.clone(), Arc::new(SystemClock), metrics.clone()),
                 downloads: Downloads::new(budget, PATIENCE),
                 access_log: Packets::All,
                 metrics: metrics.clone(),
@@ -67,7 +67,12 @@ impl House {
             gateway.open(vec![door]).expect("room for a door");
             Arc::new(gateway)
         };
-        Self { address, gateway, metrics, runtime: Some(runtime) }
+        Self {
+            address,
+            gateway,
+            metrics,
+            runtime: Some(runtime),
+        }
     }
 
     pub fn connect(&self) -> Client {
@@ -114,7 +119,11 @@ pub fn route(path: &str) -> Route {
         coordination: Coordination::Shared,
     };
     Route {
-        place: Arc::new(Place { route: path.to_owned(), store: Store::memory(), rules }),
+        place: Arc::new(Place {
+            route: path.to_owned(),
+            store: Store::memory(),
+            rules,
+        }),
         host: None,
         host_id: None,
         upload: true,
@@ -145,12 +154,18 @@ pub struct Answer {
 
 impl Answer {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(own, _)| own.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     /// The header spelled like this and not otherwise.
     pub fn spelled(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(own, _)| own == name)
+            .map(|(_, value)| value.as_str())
     }
 
     pub fn keeps_alive(&self) -> bool {
@@ -170,7 +185,10 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
         stream.set_nodelay(true).expect("a socket");
-        Self { stream, ahead: Vec::new() }
+        Self {
+            stream,
+            ahead: Vec::new(),
+        }
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
@@ -211,7 +229,9 @@ impl Client {
     /// The next answer; `None` when the connection ends before its first byte.
     pub fn try_answer(&mut self) -> Option<Answer> {
         let mut answer = self.try_head()?;
-        let length = answer.header("Content-Length").map_or(0, |length| length.parse().expect("a number"));
+        let length = answer
+            .header("Content-Length")
+            .map_or(0, |length| length.parse().expect("a number"));
         if answer.status >= 200 {
             while self.ahead.len() < length {
                 assert!(self.read_more(), "the body ends early");
@@ -227,7 +247,11 @@ impl Client {
                 break at + 4;
             }
             if !self.read_more() {
-                assert!(self.ahead.is_empty(), "half an answer: {:?}", String::from_utf8_lossy(&self.ahead));
+                assert!(
+                    self.ahead.is_empty(),
+                    "half an answer: {:?}",
+                    String::from_utf8_lossy(&self.ahead)
+                );
                 return None;
             }
         };
@@ -271,7 +295,10 @@ impl Client {
                 true
             }
             Err(error) => {
-                assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "nothing came");
+                assert!(
+                    !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+                    "nothing came"
+                );
                 false
             }
         }
@@ -288,7 +315,12 @@ fn parse(head: &str) -> Answer {
         .map(|line| line.split_once(": ").expect("a header"))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-    Answer { status, version, headers, body: Vec::new() }
+    Answer {
+        status,
+        version,
+        headers,
+        body: Vec::new(),
+    }
 }
 
 /// The head of a packet of this type, with these further headers.
@@ -317,7 +349,11 @@ pub fn create(client: &mut Client, path: &str) -> String {
 pub fn fragment(path: &str, session: &str, first: u64, length: u64, total: u64, more: &[(&str, &str)]) -> String {
     let range = format!("bytes {first}-{}/{total}", (first + length).wrapping_sub(1));
     let length = length.to_string();
-    let mut headers = vec![("BITS-Session-Id", session), ("Content-Range", &range), ("Content-Length", &length)];
+    let mut headers = vec![
+        ("BITS-Session-Id", session),
+        ("Content-Range", &range),
+        ("Content-Length", &length),
+    ];
     headers.extend(more);
     packet("Fragment", path, &headers)
 }
