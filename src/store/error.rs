@@ -66,6 +66,21 @@ impl From<object_store::Error> for Error {
     }
 }
 
+impl Error {
+    /// What an answer other than success means, by its status and what its body says.
+    pub(super) fn from_answer(status: u16, body: &str) -> Self {
+        let text = cut(&format!("HTTP {status}: {body}"));
+        match status {
+            _ if speaks_of(body, &UNKNOWN_UPLOAD) => Self::UnknownUpload,
+            404 if !speaks_of(body, &NO_BUCKET) => Self::NotFound,
+            409 | 412 => Self::Conflict,
+            _ if status == 507 || speaks_of(body, &FULL) => Self::Full(text),
+            401 | 403 => Self::Denied(text),
+            _ => Self::Unavailable(text),
+        }
+    }
+}
+
 /// What stores say when they don't know a multipart upload (S3 and GCS).
 const UNKNOWN_UPLOAD: [&str; 1] = ["NoSuchUpload"];
 
@@ -102,7 +117,6 @@ fn no_space(error: &(dyn std::error::Error + 'static)) -> bool {
 
 /// The text of an error and of its causes, as far as they say something new, on one line and cut to a bearable length.
 pub(super) fn told(error: &(dyn std::error::Error + 'static)) -> String {
-    const LONGEST: usize = 600;
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -113,6 +127,11 @@ pub(super) fn told(error: &(dyn std::error::Error + 'static)) -> String {
         }
         cause = error.source();
     }
+    cut(&text)
+}
+
+fn cut(text: &str) -> String {
+    const LONGEST: usize = 600;
     let mut line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.len() > LONGEST {
         let end = (0..=LONGEST)

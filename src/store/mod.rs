@@ -1,14 +1,19 @@
 //! The warehouse: records, parts, tails and objects in a bucket. The only room that names `object_store`.
 
+mod azure;
 mod bucket;
 mod error;
+mod google;
 mod keys;
 mod memory;
 mod objects;
 mod parts;
 mod patience;
 mod records;
+mod remote;
+mod s3;
 mod tails;
+mod xml;
 
 pub use error::{CompleteError, Error};
 pub use keys::{DEFAULT_RESERVED, Key, KeyRefused, Name};
@@ -63,7 +68,7 @@ impl Store {
     /// Whether an aborted upload is gone for good. Azure has no such thing: its blocks stay for a week, so a completion that was
     /// under way when the session was cancelled can still succeed.
     pub fn forgets_uploads(&self) -> bool {
-        true
+        self.0.destination.forgets_uploads()
     }
 
     fn layout(&self) -> &Layout {
