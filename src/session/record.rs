@@ -179,3 +179,105 @@ pub struct Record {
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
 }
+
+impl Staged {
+    /// The offset at which the last recorded part ends.
+    pub fn end(&self) -> u64 {
+        self.parts.last().map_or(self.paged, RecordedPart::end)
+    }
+
+    /// How many parts are recorded, full pages included.
+    pub fn count(&self) -> usize {
+        self.pages.len() * PAGE_PARTS + self.parts.len()
+    }
+
+    /// The parts that fill a page, once there are as many: they are to be written as a page of their own.
+    pub fn full_page(&self) -> Option<&[RecordedPart]> {
+        self.parts.get(..PAGE_PARTS)
+    }
+
+    /// Replaces the parts of [`Staged::full_page`] by the name of the page that holds them now.
+    pub fn turn_page(&mut self, name: PageName) {
+        if let Some(last) = self.parts.get(PAGE_PARTS - 1) {
+            self.paged = last.end();
+            self.parts.drain(..PAGE_PARTS);
+            self.pages.push(name);
+        }
+    }
+}
+
+impl Record {
+    /// The record of a session that begins now.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a record is made in one place, and each of these is fixed there"
+    )]
+    pub fn begin(
+        id: SessionId,
+        principal: Principal,
+        target: Target,
+        url: String,
+        part_size: u64,
+        max_upload_size: u64,
+        overwrite: bool,
+        before: Before,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            version: RECORD_VERSION,
+            min_reader: RECORD_VERSION,
+            write: Uuid::nil(),
+            id,
+            principal,
+            target,
+            url,
+            part_size,
+            max_upload_size,
+            overwrite,
+            before,
+            total: None,
+            phase: Phase::Open(Staged::default()),
+            created: now,
+            written: now,
+            unknown: Map::new(),
+        }
+    }
+
+    /// The record as it is to be written: `write` is random, and never used before.
+    #[must_use]
+    pub fn stamped(mut self, write: Uuid, now: Timestamp) -> Self {
+        self.write = write;
+        self.written = now;
+        self
+    }
+
+    /// The multipart upload that this record names.
+    pub const fn upload(&self) -> Option<&UploadId> {
+        match &self.phase {
+            Phase::Open(staged) | Phase::Expiring(staged) | Phase::Publishing { staged, .. } => staged.upload.as_ref(),
+            Phase::Closed { upload, .. } => upload.as_ref(),
+            Phase::Published { .. } => None,
+        }
+    }
+
+    /// What is staged, unless nothing is any more.
+    pub const fn staged(&self) -> Option<&Staged> {
+        match &self.phase {
+            Phase::Open(staged) | Phase::Expiring(staged) | Phase::Publishing { staged, .. } => Some(staged),
+            Phase::Published { .. } | Phase::Closed { .. } => None,
+        }
+    }
+}
+
+impl Phase {
+    /// The name of the phase, for people.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Open(_) => "open",
+            Self::Expiring(_) => "expiring",
+            Self::Publishing { .. } => "publishing",
+            Self::Published { .. } => "published",
+            Self::Closed { .. } => "closed",
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Making files appear, replacing and removing them: in one step, and safe against a power cut before it is told.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use rustix::fs::{CWD, RenameFlags};
+
+use super::fault::Fault;
+use super::file::{self, Facts};
+use super::root::Root;
+
+/// How often directories are made anew that others tidy away in the same moment.
+const ATTEMPTS: usize = 64;
+
+/// What has to be true of a name when a file gets it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Condition<'a> {
+    /// There is no file. Holds against other programs, too.
+    Absent,
+    /// The file that is there has this tag. Holds among the users of this adapter.
+    Unchanged(&'a str),
+    /// Nothing.
+    Any,
+}
+
+impl Root {
+    /// Makes a file of `content` appear at `path`, if `condition` holds.
+    pub(super) fn write(
+        &self,
+        path: &Path,
+        content: impl IntoIterator<Item = Bytes>,
+        session: Option<&str>,
+        condition: Condition<'_>,
+    ) -> Result<Facts, Fault> {
+        // A hint that saves the writing; what counts is asked again in the end.
+        let there = Facts::at(path)?;
+        if matches!(condition, Condition::Absent) && there.is_some() {
+            return Err(Fault::Exists);
+        }
+        let temporary = Temporary { path: self.temporary() };
+        let mut file = File::create_new(&temporary.path).map_err(Fault::when("cannot create", &temporary.path))?;
+        for chunk in content {
+            file.write_all(&chunk)
+                .map_err(Fault::when("cannot write", &temporary.path))?;
+        }
+        if let Some(session) = session {
+            file::note_session(&file, session);
+        }
+        let facts = file::stamp(&file, &temporary.path)?;
+        file.sync_all().map_err(Fault::when("cannot sync", &temporary.path))?;
+        self.publish(&temporary.path, path, condition)?;
+        Ok(facts)
+    }
+
+    /// Gives the synced file at `from` the name `to`, if `condition` holds. After an error the file may have appeared
+    /// all the same, but then [`Root::settled`] fails for it until it is safe.
+    pub(super) fn publish(&self, from: &Path, to: &Path, condition: Condition<'_>) -> Result<(), Fault> {
+        let publication = self.unsettled.begin(to);
+        let mut attempts = 0;
+        loop {
+            let held = self.hold(to);
+            if let Condition::Unchanged(tag) = condition {
+                let there = Facts::at(to)?.ok_or(Fault::Changed)?;
+                if there.etag() != tag {
+                    return Err(Fault::Changed);
+                }
+            }
+            let moved = match condition {
+                Condition::Absent => self.rename_without_replacing(from, to),
+                Condition::Unchanged(_) | Condition::Any => fs::rename(from, to),
+            };
+            drop(held);
+            match moved {
+                Ok(()) => return publication.settle(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound && attempts < ATTEMPTS => {
+                    attempts += 1;
+                    publication.make_directories()?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    // It may be no file at all.
+                    Facts::at(to)?;
+                    return Err(Fault::Exists);
+                }
+                Err(error) => return Err(Fault::when("cannot move a file to", to)(error)),
+            }
+        }
+    }
+
+    fn rename_without_replacing(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if self.renames_without_replacing {
+            return Ok(rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?);
+        }
+        fs::hard_link(from, to)?;
+        // A crash in between leaves one file with two names. That of a temporary file is removed at the next start; a
+        // staging file is recognised by the next completion.
+        let _ = fs::remove_file(from);
+        Ok(())
+    }
+
+    /// Creates the file `path` and writes nothing to it; its name is safe afterwards.
+    pub(super) fn create(&self, path: &Path) -> Result<File, Fault> {
+        let publication = self.unsettled.begin(path);
+        let mut attempts = 0;
+        let file = loop {
+            match File::create_new(path) {
+                Ok(file) => break file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound && attempts < ATTEMPTS => {
+                    attempts += 1;
+                    publication.make_directories()?;
+                }
+                Err(error) => return Err(Fault::when("cannot create", path)(error)),
+            }
+        };
+        publication.settle()?;
+        Ok(file)
+    }
+
+    /// Removes the file `path` and the directories that it leaves empty, except the topmost: that may be the admin's.
+    pub(super) fn remove(&self, path: &Path) -> Result<(), Fault> {
+        let held = self.hold(path);
+        match fs::remove_file(path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Fault::NotFound),
+            Err(_) if path.is_dir() => return Err(Fault::Obstructed("a directory has it")),
+            Err(error) => return Err(Fault::when("cannot remove", path)(error)),
+        }
+        drop(held);
+        let below = path
+            .strip_prefix(self.path())
+            .ok()
+            .and_then(|below| below.iter().next());
+        if let (Some(directory), Some(topmost)) = (path.parent(), below) {
+            Self::tidy(directory, &self.path().join(topmost));
+        }
+        Ok(())
+    }
+
+    /// Waits until what is seen at `path` would survive a power cut.
+    pub(super) fn settled(&self, path: &Path) -> Result<(), Fault> {
+        self.unsettled.settled(|file| file == path)
+    }
+}
+
+/// A file that is removed unless it was published.
+#[derive(Debug)]
+struct Temporary {
+    path: PathBuf,
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // Not found after it was published; whatever else is left is cleared at the next start.
+        let _ = fs::remove_file(&self.path);
+    }
+}
