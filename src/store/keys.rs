@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::bits::SessionId;
 use crate::session::PageName;
+use crate::staging::UploadId;
 
 /// The reserved prefix unless the configuration says another one.
 pub const DEFAULT_RESERVED: &str = ".bits-gateway/";
@@ -331,6 +332,11 @@ impl Layout {
         path(&format!("{}{}probe/{run}/{name}", self.destinations, self.reserved))
     }
 
+    /// Where files are assembled among the destinations.
+    pub(super) fn assembly(&self) -> Assembly {
+        Assembly(format!("{}{}assembled/", self.destinations, self.reserved))
+    }
+
     /// Which session and what of it an object is.
     pub(super) fn parse(&self, path: &Path) -> Option<(SessionId, Name)> {
         let below = path.as_ref().strip_prefix(&self.own)?.strip_prefix("sessions/")?;
@@ -344,6 +350,41 @@ impl Layout {
             _ => Name::Other(name.to_owned()),
         };
         Some((id, name))
+    }
+}
+
+/// Where files are assembled before they get their names, on a store whose completion takes no condition.
+#[derive(Clone, Debug)]
+pub(super) struct Assembly(String);
+
+impl Assembly {
+    /// Where the file of `session` that goes to `destination` is assembled.
+    pub(super) fn path(&self, destination: &Path, session: SessionId) -> Path {
+        path(&format!("{}{}", self.prefix(destination), session.as_key()))
+    }
+
+    /// Where all files that go to `destination` are assembled. The name of a destination is too long to be part of another one, so
+    /// its hash is; two that share one harm nothing, sessions differ.
+    pub(super) fn prefix(&self, destination: &Path) -> String {
+        // FNV-1a: the same in every version of this program.
+        let hash = destination
+            .as_ref()
+            .bytes()
+            .fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+            });
+        format!("{}{hash:016x}/", self.0)
+    }
+
+    /// An upload of `session`, so that its parts and its end find where it is assembled.
+    pub(super) fn upload(session: SessionId, id: &str) -> UploadId {
+        UploadId(format!("{}:{id}", session.as_key()))
+    }
+
+    /// Where an upload is assembled, and what the store calls it.
+    pub(super) fn split<'a>(&self, destination: &Path, upload: &'a UploadId) -> Option<(Path, &'a str)> {
+        let (session, id) = upload.0.split_once(':')?;
+        Some((self.path(destination, session.parse().ok()?), id))
     }
 }
 

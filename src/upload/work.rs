@@ -377,6 +377,7 @@ impl From<Error> for Refused {
             Error::NotFound => Self::SessionNotFound,
             Error::UnknownUpload => Self::Lost("the store no longer knows the multipart upload"),
             Error::Full(why) => Self::Full(why),
+            Error::BadName(_) => Self::InvalidArgument("no file can have this name here"),
             // An admin can put each of these right while the client waits: never an answer that ends its job.
             Error::Conflict | Error::Unavailable(_) | Error::Denied(_) | Error::Corrupt(_) => busy(error.to_string()),
         }

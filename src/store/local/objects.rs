@@ -16,9 +16,10 @@ use super::file::{self, Facts};
 use super::publish::Condition;
 use super::root::Root;
 use super::walk::{Found, Walk};
+use crate::store::objects::SESSION_METADATA;
 
 /// The one attribute that is kept, where the file system keeps extended attributes: the session that wrote the file.
-const SESSION: Attribute = Attribute::Metadata(std::borrow::Cow::Borrowed("bits-session"));
+const SESSION: Attribute = Attribute::Metadata(std::borrow::Cow::Borrowed(SESSION_METADATA));
 
 /// Deletions at once, per stream.
 const DELETIONS: usize = 10;
