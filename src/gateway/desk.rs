@@ -25,7 +25,7 @@ use crate::bits::PacketKind;
 use crate::download::{Downloads, Verb};
 use crate::metrics::Metrics;
 use crate::telemetry::Packets;
-use crate::upload::Uploads;
+use crate::upload::{BodyBroken, Refused, Uploads};
 
 /// The method of every packet, in exactly this letter case (MC-BUP 2.2.1).
 const BITS_POST: &str = "BITS_POST";
@@ -146,25 +146,33 @@ impl Desk {
 
     /// What the upstream's failure means to the client. The status of the answer, 0 when there is none.
     async fn give_up(&self, session: &mut Session, visit: &mut Visit, error: &Error) -> u16 {
-        let ours = *error.esource() == ErrorSource::Downstream;
-        let trouble = Trouble::Upstream {
-            slow: matches!(
-                error.etype(),
-                ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout
-            ),
-            why: error.to_string(),
+        let gone = *error.esource() == ErrorSource::Downstream;
+        let trouble = if gone {
+            Refused::Body(BodyBroken::Disconnected).into()
+        } else {
+            Trouble::Upstream {
+                slow: is_timeout(error.etype()),
+                why: error.to_string(),
+            }
         };
         let rescue = rescue(&trouble);
         visit.fail(&trouble, &rescue);
         let begun = session
             .response_written()
             .is_some_and(|head| !head.status.is_informational());
-        let answer = if ours || begun { None } else { Answer::plain(&rescue) };
+        let answer = if gone || begun { None } else { Answer::plain(&rescue) };
         let status = answer.as_ref().map_or(0, Answer::status);
         self.send(session, visit, answer.map(|answer| answer.hanging_up(true)))
             .await;
         status
     }
+}
+
+const fn is_timeout(kind: &ErrorType) -> bool {
+    matches!(
+        kind,
+        ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout
+    )
 }
 
 /// Whether everybody who reads the head finds the same request in it.

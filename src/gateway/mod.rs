@@ -1,8 +1,8 @@
 //! The front desk: connections, routing, bodies and answers. The only room that names the HTTP engine.
 //!
-//! A request walks through it once: [`listener`] lets its connection in, [`desk`] checks its framing and finds its route,
-//! [`packets`] has the upload room carry it out and [`answer`] sends what came of it; whatever fails on the way is turned
-//! into an answer by [`rescue`] alone.
+//! A request walks through it once: `listener` lets its connection in, `desk` checks its framing and finds its route,
+//! `packets` or `files` has another room carry it out and `answer` sends what came of it; whatever fails on the way is
+//! turned into an answer by `rescue` alone. `connection` watches over what the engine does not time.
 
 mod answer;
 mod body;

@@ -9,11 +9,12 @@ use tracing::debug;
 
 use super::body::{Body, BodyBroken};
 use super::view::Held;
-use super::work::{ATTEMPTS, Saved, Work, busy};
+use super::work::{ATTEMPTS, STORE_RETRY, Saved, Work, busy};
 use super::{Durability, Fragmented, Refused};
 use crate::bits::ContentRange;
 use crate::budget::Reservation;
 use crate::clock::Uptime;
+use crate::metrics::MemoryWait;
 use crate::session::{Answer, Input, Staged, Then};
 use crate::staging::{Assembler, PartId, PartPlan, PartRange, Piece, RecordedPart, UploadId};
 use crate::store::Error;
@@ -199,13 +200,14 @@ impl<'w, 'a> Receiving<'w, 'a> {
         } else {
             self.assembler.held().len() + bound - self.assembler.at()
         };
-        let more = budget
-            .reserve(need.saturating_sub(have))
-            .await
-            .map_err(|exhausted| Refused::Busy {
-                retry_after: exhausted.waited,
-                why: exhausted.to_string(),
-            })?;
+        let since = Uptime::now();
+        let more = budget.reserve(need.saturating_sub(have)).await;
+        let outcome = if more.is_ok() { MemoryWait::Granted } else { MemoryWait::Exhausted };
+        self.work.uploads.metrics.memory_waited(outcome, since.elapsed());
+        let more = more.map_err(|exhausted| Refused::Busy {
+            retry_after: exhausted.waited.max(STORE_RETRY),
+            why: exhausted.to_string(),
+        })?;
         match self.memory.as_mut() {
             Some(memory) => memory.merge(more),
             None => self.memory = Some(more),

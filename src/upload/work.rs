@@ -10,6 +10,7 @@ use super::view::View;
 use super::{Asked, Inner, Place, Refused};
 use crate::bits::SessionId;
 use crate::clock::{Uptime, random_id};
+use crate::metrics::SessionEnd;
 use crate::session::{Answer, Input, Limits, ObjectTag, Outcome, Phase, Record, Refusal, Step, Then, step};
 use crate::staging::UploadId;
 use crate::store::{CompleteError, Error, Key, Name, Store};
@@ -312,6 +313,9 @@ impl Work<'_> {
                 outcome: Outcome::Lost, ..
             } => "lost",
         };
+        if let Phase::Closed { outcome, .. } = record.phase {
+            self.uploads.metrics.session_ended(&self.place.route, end_of(outcome));
+        }
         info!(
             target: "session",
             event,
@@ -347,6 +351,15 @@ pub(super) fn refused(refusal: Refusal) -> Refused {
         Refusal::Exists => Refused::Exists,
         Refusal::Lost => Refused::Lost("the destination or what was staged was changed by somebody else"),
         Refusal::Publishing => busy("the file is being published"),
+    }
+}
+
+const fn end_of(outcome: Outcome) -> SessionEnd {
+    match outcome {
+        Outcome::Completed => SessionEnd::Completed,
+        Outcome::Cancelled => SessionEnd::Cancelled,
+        Outcome::Expired => SessionEnd::Expired,
+        Outcome::Lost => SessionEnd::Lost,
     }
 }
 

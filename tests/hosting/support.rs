@@ -58,7 +58,7 @@ impl House {
             let gateway = Gateway::new(Parts {
                 limits,
                 routes,
-                uploads: Uploads::new(budget.clone(), Arc::new(SystemClock)),
+                uploads: Uploads::new(budget.clone(), Arc::new(SystemClock), metrics.clone()),
                 downloads: Downloads::new(budget, PATIENCE),
                 access_log: Packets::All,
                 metrics: metrics.clone(),
