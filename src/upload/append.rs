@@ -138,6 +138,7 @@ impl<'w, 'a> Receiving<'w, 'a> {
     }
 
     /// Fills the assembler up to `bound`; says why it could not.
+    #[expect(clippy::disallowed_methods, reason = "how long memory is sat on is what this measures")]
     async fn fill(&mut self, bound: u64, rest: &mut Bytes, body: &mut impl Body) -> Option<Came> {
         let since = Uptime::now();
         let superseded = self.work.turn.superseded();
