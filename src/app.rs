@@ -339,7 +339,10 @@ impl StoreOfRoute {
                 Ok(()) => break,
                 Err(lacking @ ProbeError::Lacks { .. }) => {
                     let cause = lacking.to_string();
-                    return Err(Failed::Store { route: route.clone(), cause });
+                    return Err(Failed::Store {
+                        route: route.clone(),
+                        cause,
+                    });
                 }
                 Err(ProbeError::Unclear(error)) => error.to_string(),
             };
@@ -364,9 +367,9 @@ impl StoreOfRoute {
 /// The bounds on clients, as far as the system lets us have them.
 fn limits(settings: &Settings) -> Limits {
     let wanted = u64::from(settings.limits.gateway.connections);
-    // A client of a local directory has a socket and a file.
+    // A client has a socket, and one who sends to a local directory a file at times.
     let files = raise_open_files(wanted * 2 + OWN_FILES);
-    let room = files.map_or(wanted, |files| files.saturating_sub(OWN_FILES) / 2).max(1);
+    let room = files.map_or(wanted, |files| files.saturating_sub(OWN_FILES)).max(1);
     let connections = wanted.min(room);
     if connections < wanted {
         warn!(
