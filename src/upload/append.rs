@@ -206,7 +206,11 @@ impl<'w, 'a> Receiving<'w, 'a> {
         };
         let since = Uptime::now();
         let more = budget.reserve(need.saturating_sub(have)).await;
-        let outcome = if more.is_ok() { MemoryWait::Granted } else { MemoryWait::Exhausted };
+        let outcome = if more.is_ok() {
+            MemoryWait::Granted
+        } else {
+            MemoryWait::Exhausted
+        };
         self.work.uploads.metrics.memory_waited(outcome, since.elapsed());
         let more = more.map_err(|exhausted| Refused::Busy {
             retry_after: exhausted.waited.max(STORE_RETRY),
