@@ -18,6 +18,9 @@ settings! {
         /// How long SIGTERM waits for packets in flight, at most; the process ends as soon as the last one is answered. Stay below
         /// the time after which your supervisor kills (30 s in Kubernetes unless configured).
         pub grace_period: Duration = Duration::from_secs(30),
+        /// How long after SIGTERM connections are still taken in, while /readyz says no already: the time that your load balancer
+        /// needs to look away. Part of `grace_period`.
+        pub drain_delay: Duration = Duration::from_secs(1),
         /// Worker threads; 0 means one for each core.
         pub threads: u32 = 0,
         /// How long a client may take to send the whole head of a request. Longer helps only clients on very poor lines; every slow
@@ -26,8 +29,8 @@ settings! {
         /// How long a connection may rest between two requests. A Windows client opens a new one without complaint, which costs a
         /// round trip.
         pub keepalive_timeout: Duration = Duration::from_secs(75),
-        /// How long a body may stall before the connection is given up. At least 120s: a Windows client waits two minutes itself,
-        /// and must be the one who gives up first.
+        /// How long a body may stall before the connection is given up. Keep it above 120s: a Windows client goes on for two minutes,
+        /// and should be the one who gives up first.
         pub read_timeout: Duration = Duration::from_secs(150),
         /// How long a client may refuse to take the next bytes of an answer.
         pub write_timeout: Duration = Duration::from_secs(60),
