@@ -45,12 +45,14 @@ async fn check_stores(routes: &[Route]) -> ExitCode {
 
 async fn check_store(route: &Route) -> Result<String, (u8, String)> {
     let store = Store::open(&route.store, &Metrics::new([])).map_err(|error| (CONFIG, error.to_string()))?;
-    match store.probe().await {
-        Ok(found) => Ok(format!("{found:?}")),
-        Err(ProbeError::Unfit(reason)) if route.upload.coordination == Coordination::SingleReplica => {
-            Ok(format!("for one replica only: {reason}"))
-        }
-        Err(ProbeError::Unfit(reason)) => Err((CONFIG, reason)),
-        Err(ProbeError::Unavailable(reason)) => Err((UNAVAILABLE, reason)),
+    let shared = route.upload.coordination == Coordination::Shared;
+    let found = match store.probe().await {
+        Ok(found) => found,
+        Err(unclear @ ProbeError::Unclear(_)) => return Err((UNAVAILABLE, unclear.to_string())),
+        Err(lacks @ ProbeError::Lacks { .. }) => return Err((CONFIG, lacks.to_string())),
+    };
+    match found.suffice(shared) {
+        Ok(()) => Ok(found.to_string()),
+        Err(lacks) => Err((CONFIG, lacks.to_string())),
     }
 }
