@@ -42,7 +42,10 @@ pub(super) struct Report {
 impl Health {
     /// Of a process that serves these stores.
     pub const fn new(stores: Vec<StoreHealth>) -> Self {
-        Self { stores, draining: AtomicBool::new(false) }
+        Self {
+            stores,
+            draining: AtomicBool::new(false),
+        }
     }
 
     /// From now on the process wants no new requests.
@@ -53,8 +56,15 @@ impl Health {
     /// Whether the process should be left alone: that it can answer is all it takes. Never looks at a store: to be restarted
     /// would not bring one back.
     pub(super) fn live(&self, verbose: bool) -> Report {
-        let text = if verbose { "[+] the process answers\nlive\n" } else { "live\n" };
-        Report { well: true, text: text.to_owned() }
+        let text = if verbose {
+            "[+] the process answers\nlive\n"
+        } else {
+            "live\n"
+        };
+        Report {
+            well: true,
+            text: text.to_owned(),
+        }
     }
 
     /// Whether every store has passed its probe. Stays so.
@@ -93,7 +103,9 @@ impl Health {
 
 fn line_of(text: &mut String, good: bool, name: &str, trouble: Option<&str>) {
     let sign = if good { '+' } else { '-' };
-    let trouble = trouble.map(|trouble| format!(": {}", trouble.escape_debug())).unwrap_or_default();
+    let trouble = trouble
+        .map(|trouble| format!(": {}", trouble.escape_debug()))
+        .unwrap_or_default();
     // Writing to a string cannot fail.
     let _ = writeln!(text, "[{sign}] {name}{trouble}");
 }
@@ -111,15 +123,24 @@ mod tests {
     }
 
     fn page(well: bool, text: &str) -> Report {
-        Report { well, text: text.to_owned() }
+        Report {
+            well,
+            text: text.to_owned(),
+        }
     }
 
     #[test]
     fn a_process_is_ready_once_every_store_is_open() {
         let late = store("/b/", false, Some("cannot be reached"));
         let health = Health::new(vec![store("/a/", true, None), late.clone()]);
-        assert_eq!(health.ready(false), page(false, "[-] store of /b/: cannot be reached\nstarting\n"));
-        assert_eq!(health.started(false), page(false, "[-] store of /b/: cannot be reached\nstarting\n"));
+        assert_eq!(
+            health.ready(false),
+            page(false, "[-] store of /b/: cannot be reached\nstarting\n")
+        );
+        assert_eq!(
+            health.started(false),
+            page(false, "[-] store of /b/: cannot be reached\nstarting\n")
+        );
         late.open.store(true, Ordering::Release);
         assert_eq!(health.ready(false), page(true, "ready\n"));
         assert_eq!(health.started(false), page(true, "started\n"));
@@ -138,7 +159,10 @@ mod tests {
     fn later_trouble_shows_only_to_those_who_ask() {
         let health = Health::new(vec![store("/", true, Some("timed out\nonce"))]);
         assert_eq!(health.ready(false), page(true, "ready\n"));
-        assert_eq!(health.ready(true), page(true, "[+] not draining\n[+] store of /: timed out\\nonce\nready\n"));
+        assert_eq!(
+            health.ready(true),
+            page(true, "[+] not draining\n[+] store of /: timed out\\nonce\nready\n")
+        );
     }
 
     #[test]

@@ -320,6 +320,7 @@ mod tests {
     use crate::bits::ContentRange;
     use crate::budget::Budget;
     use crate::clock::SystemClock;
+    use crate::metrics::Metrics;
     use crate::session::{Principal, Target};
     use crate::upload::{Asked, Body, BodyBroken, Coordination, Durability, Refused, Rules, Uploads};
 
@@ -351,7 +352,11 @@ mod tests {
     }
 
     fn replica() -> Uploads {
-        Uploads::new(Budget::new(1 << 20, Duration::from_secs(1)), Arc::new(SystemClock))
+        Uploads::new(
+            Budget::new(1 << 20, Duration::from_secs(1)),
+            Arc::new(SystemClock),
+            Metrics::new(["/"]),
+        )
     }
 
     fn asked() -> Asked {

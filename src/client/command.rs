@@ -12,7 +12,7 @@ use super::sizes::{LEAST, MOST, Sizes};
 use super::{Failed, Options, Patience, Source, Upload};
 use crate::units::{ByteSize, parse_duration};
 
-/// What the command line asks for.
+/// Uploads FILE to URL as the BITS of Windows does
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
     /// The file to upload
@@ -96,7 +96,9 @@ async fn attempt(arguments: &Arguments) -> Result<(), Failed> {
     }
     let total = upload.source.open().await?.identity().size;
     let mut progress = Progress::new(arguments.quiet, total);
-    let done = upload.run(|event| progress.show(&event)).await?;
+    let result = upload.run(|event| progress.show(&event)).await;
+    progress.clear();
+    let done = result?;
     progress.finish(format_args!("uploaded {} to {}", HumanBytes(done.total), upload.url));
     Ok(())
 }
@@ -116,5 +118,70 @@ fn fragment_size(text: &str) -> Result<ByteSize, String> {
             ByteSize::new(LEAST),
             ByteSize::new(MOST)
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, Command, FromArgMatches as _};
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        let command = Arguments::augment_args(Command::new("upload").no_binary_name(true));
+        Arguments::from_arg_matches(&command.try_get_matches_from(line.split_whitespace())?)
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_options() {
+        let upload = parse("some/f.bin http://h/up/f.bin").unwrap().upload();
+        let defaults = Options::default();
+        assert_eq!(upload.source, Source::File("some/f.bin".into()));
+        assert_eq!(upload.options.sizes, defaults.sizes);
+        assert_eq!(upload.options.patience, defaults.patience);
+        assert_eq!(upload.options.state, Some("some/f.bin.bits-upload".into()));
+    }
+
+    #[test]
+    fn what_is_asked_for_is_done() {
+        let line =
+            "f https://h/f --fragment-size 13MiB --seed 7 --retry-delay 1h --give-up-after 0s --ca-file ca --state s";
+        let options = parse(line).unwrap().upload().options;
+        assert_eq!((options.sizes, options.seed), (Sizes::Fixed(MOST), Some(7)));
+        assert_eq!(options.patience.longest_delay, Duration::from_secs(3_600));
+        assert!(options.patience.give_up_after.is_zero());
+        assert_eq!((options.ca_file, options.state), (Some("ca".into()), Some("s".into())));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            "f",
+            "f not-a-url",
+            "f http://h/f --fragment-size 5119B",
+            "f http://h/f --fragment-size 14MiB",
+            "f http://h/f --retry-delay soon",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_restart_forgets_what_was_begun_but_never_a_file_of_somebody_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let diary = folder.path().join("diary");
+        std::fs::write(&diary, "dear diary").unwrap();
+        let line = format!(
+            "none http://127.0.0.1:1/f --quiet --restart --state {}",
+            diary.display()
+        );
+        let failed = attempt(&parse(&line).unwrap()).await.unwrap_err();
+        assert_eq!(failed.exit_code(), 1);
+        assert!(diary.exists());
+
+        std::fs::remove_file(&diary).unwrap();
+        let failed = attempt(&parse(&line).unwrap()).await.unwrap_err();
+        assert!(matches!(&failed, Failed::Source(_)), "{failed}");
+        assert_eq!(failed.exit_code(), 64);
     }
 }

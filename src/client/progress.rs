@@ -73,19 +73,27 @@ impl Progress {
             )),
             Event::Troubled {
                 trouble,
+                wait,
                 back_to_origin,
             } => {
-                self.say(format_args!("{trouble}"));
+                self.say(format_args!("{trouble}; trying again in {:.1} s", wait.as_secs_f64()));
                 if *back_to_origin {
                     self.say(format_args!("going back to the host of the URL"));
                 }
             }
-            Event::Closed | Event::GivenUp => {
-                if let Shown::Bar(bar) = &self.shown {
-                    bar.finish_and_clear();
-                }
-            }
-            Event::Sending(_) | Event::Sent { .. } | Event::Answered { .. } | Event::Reached => {}
+            Event::Sending(_)
+            | Event::Sent { .. }
+            | Event::Answered { .. }
+            | Event::Reached
+            | Event::Closed
+            | Event::GivenUp => {}
+        }
+    }
+
+    /// Takes the bar away, however the upload ended.
+    pub(super) fn clear(&self) {
+        if let Shown::Bar(bar) = &self.shown {
+            bar.finish_and_clear();
         }
     }
 
@@ -127,8 +135,36 @@ pub(super) fn line(text: fmt::Arguments<'_>) {
 
 fn bar(total: u64) -> ProgressBar {
     let bar = ProgressBar::new(total);
-    let template = "{percent:>3} % {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-    // The template is fixed, and a test reads it.
-    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_style(ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar
+}
+
+const TEMPLATE: &str = "{percent:>3} % {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_template_of_the_bar_is_one() {
+        ProgressStyle::with_template(TEMPLATE).unwrap();
+    }
+
+    #[test]
+    fn shares_are_told_for_every_size() {
+        for (total, offset, text) in [
+            (0, 0, "100 %, 0 B of 0 B"),
+            (3 << 20, 1 << 20, "33 %, 1.00 MiB of 3.00 MiB"),
+            (u64::MAX, u64::MAX, "100 %, 16.00 EiB of 16.00 EiB"),
+        ] {
+            assert_eq!(
+                Progress {
+                    shown: Shown::Nothing,
+                    total
+                }
+                .share(offset),
+                text
+            );
+        }
+    }
 }

@@ -333,3 +333,112 @@ impl AsRef<[u8]> for Packet {
 fn timed_out(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, format!("{what} took too long"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::run::tests::{Reply, Scripted};
+
+    const OK: &str = "HTTP/1.1 200 OK\r\nBITS-packet-TYPE: Ack\r\nContent-Length: 0\r\n\r\n";
+
+    fn ok() -> Reply {
+        Reply::Say(OK.to_owned())
+    }
+
+    #[test]
+    fn a_packet_is_right_until_it_is_made_wrong() {
+        let packet = Packet::fragment("/f", "{A}", 5..10, 20);
+        assert_eq!(
+            packet.to_string(),
+            "BITS_POST /f HTTP/1.1\r\nHost: gateway.test\r\nBITS-Packet-Type: Fragment\r\nBITS-Session-Id: {A}\r\n\
+             Content-Range: bytes 5-9/20\r\nContent-Length: 5\r\n\r\n"
+        );
+        let wrong = packet
+            .line("bits_post /f HTTP/1.0")
+            .without("host")
+            .with("content-RANGE", "lines 1-2/3")
+            .and("Content-Length", "6");
+        assert_eq!(
+            wrong.as_ref(),
+            lines(
+                "bits_post /f HTTP/1.0
+BITS-Packet-Type: Fragment
+BITS-Session-Id: {A}
+Content-Length: 5
+content-RANGE: lines 1-2/3
+Content-Length: 6
+
+"
+            )
+        );
+        assert!(
+            Packet::fragment("/f", "{A}", 0..0, 0)
+                .to_string()
+                .contains("bytes 0-0/0\r\nContent-Length: 0\r\n")
+        );
+    }
+
+    #[tokio::test]
+    async fn answers_to_pipelined_requests_come_one_by_one() {
+        let server = Scripted::play([
+            ok(),
+            Reply::Say(OK.replace("200", "416")),
+            Reply::SayAndClose(OK.to_owned()),
+        ]);
+        let mut connection = Connection::open(server.address).await.unwrap();
+        let ping = Packet::ping("/f");
+        connection.send([ping.as_ref(), ping.as_ref()].concat()).await.unwrap();
+        assert_eq!(connection.answer().await.unwrap().status, 200);
+        let answer = connection.answer().await.unwrap();
+        assert_eq!((answer.status, answer.header("bits-packet-type")), (416, Some("Ack")));
+        assert_eq!(answer.names().next(), Some("BITS-packet-TYPE"));
+        assert_eq!(connection.ask(&ping).await.unwrap().status, 200);
+        assert!(connection.closed().await.unwrap());
+        assert_eq!(server.heard().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_cut_or_reset_arrives_in_part() {
+        let server = Scripted::play([ok(), ok()]);
+        for reset in [false, true] {
+            let mut connection = Connection::open(server.address).await.unwrap();
+            connection.send(Packet::fragment("/f", "{A}", 0..10, 10)).await.unwrap();
+            connection.send_body(b"01234").await.unwrap();
+            match reset {
+                true => connection.reset().unwrap(),
+                false => connection.cut(),
+            }
+        }
+        let heard = server.heard();
+        assert_eq!(heard[0].body, b"01234");
+        assert!(heard.iter().all(|request| request.body.len() < 10));
+    }
+
+    #[tokio::test]
+    async fn an_early_answer_is_read_though_the_body_did_not_get_through() {
+        let refusal = OK.replace("200", "413");
+        let server = Scripted::play([Reply::Interrupt(refusal)]);
+        let body = vec![0; 60_000_000];
+        let head = Packet::fragment("/f", "{A}", 0..60_000_000, 60_000_000);
+        assert_eq!(exchange(server.address, head, body).await.unwrap().status, 413);
+        server.heard();
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_connection_is_told_from_words_and_from_silence() {
+        let server = Scripted::play([ok(), Reply::Cut(0), ok()]);
+        let mut connection = Connection::open(server.address).await.unwrap();
+        connection.send(Packet::ping("/f")).await.unwrap();
+        assert_eq!(
+            connection.closed().await.unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
+        connection.answer().await.unwrap();
+        let mut connection = connection.patient(Duration::from_millis(1));
+        assert_eq!(connection.closed().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let mut connection = connection.patient(PATIENCE);
+        let error = connection.ask(Packet::ping("/f")).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        server.heard();
+    }
+}

@@ -168,10 +168,9 @@ impl AsyncRead for TlsStream {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
-            // What was received may have asked for an answer on the level of TLS; that must not wait for the next request.
-            if let Poll::Ready(Err(error)) = self.poll_send(cx) {
-                return Poll::Ready(Err(error));
-            }
+            // What was received may have asked for an answer on the level of TLS; that must not wait for the next request. That it
+            // can't be sent is no reason not to read what the server said before it hung up.
+            let _ = self.poll_send(cx);
             ready!(self.poll_receive(cx))?;
         }
     }

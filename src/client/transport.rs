@@ -72,8 +72,10 @@ impl Transport {
             match self.round_trip(&mut line, head, body, sent).await {
                 Ok((answer, keep)) => return Ok(self.keep(to, line, keep, answer)),
                 Err(Ended::Source(error)) => return Err(Broken::Source(error)),
-                // A server may close a connection just when the next request is under way: no trouble, another connection.
-                Err(Ended::Connection(error)) if line.buffer.is_empty() && error.kind() != io::ErrorKind::TimedOut => {}
+                // A server may close a connection just when the next request is under way: no trouble, another connection. With a
+                // body it counts as trouble, because what became of the body is worth a Ping.
+                Err(Ended::Connection(error))
+                    if body.from == body.to && line.buffer.is_empty() && error.kind() != io::ErrorKind::TimedOut => {}
                 Err(Ended::Connection(error)) => return Err(broken(to, &error)),
             }
         }

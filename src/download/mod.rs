@@ -147,7 +147,7 @@ impl Downloads {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
-            Error::NotFound => Self::NotFound,
+            Error::NotFound | Error::BadName(_) => Self::NotFound,
             Error::Denied(_) | Error::Corrupt(_) => Self::Internal(error.to_string()),
             Error::Unavailable(_) | Error::Conflict | Error::UnknownUpload | Error::Full(_) => busy(error.to_string()),
         }

@@ -26,7 +26,11 @@ pub(super) struct Answer {
 impl Answer {
     /// With this status and these header fields.
     pub(super) const fn new(status: u16, fields: Vec<(&'static str, HeaderValue)>) -> Self {
-        Self { status, fields, hang_up: false }
+        Self {
+            status,
+            fields,
+            hang_up: false,
+        }
     }
 
     /// An Ack.
@@ -45,7 +49,8 @@ impl Answer {
 
     /// With `Allow` (RFC 9110 10.2.1).
     pub(super) fn allowing(mut self, methods: &str) -> Self {
-        self.fields.extend(HeaderValue::from_str(methods).ok().map(|methods| ("Allow", methods)));
+        self.fields
+            .extend(HeaderValue::from_str(methods).ok().map(|methods| ("Allow", methods)));
         self
     }
 
@@ -57,9 +62,14 @@ impl Answer {
 
     /// The whole answer as it goes over the wire when it is the last one.
     pub(super) fn write_to(&self, wire: &mut BytesMut) {
-        let reason = StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason());
+        let reason = StatusCode::from_u16(self.status)
+            .ok()
+            .and_then(|status| status.canonical_reason());
         wire.put_slice(format!("HTTP/1.1 {} {}\r\n", self.status, reason.unwrap_or_default()).as_bytes());
-        let own = [("Server", SERVER_NAME), ("Connection", HeaderValue::from_static("close"))];
+        let own = [
+            ("Server", SERVER_NAME),
+            ("Connection", HeaderValue::from_static("close")),
+        ];
         for (name, value) in own.iter().chain(&self.fields) {
             wire.put_slice(name.as_bytes());
             wire.put_slice(b": ");
@@ -95,7 +105,11 @@ pub(super) async fn send(session: &mut Session, answer: Answer, limits: &Limits)
 
 /// Sends the head of an answer; `None` when the client does not take it.
 pub(super) async fn begin(session: &mut Session, answer: Answer, limits: &Limits) -> Option<Rest> {
-    let rest = if answer.hang_up { Rest::Close } else { rest(session, limits) };
+    let rest = if answer.hang_up {
+        Rest::Close
+    } else {
+        rest(session, limits)
+    };
     prepare(session, rest);
     let sent = match head(&answer) {
         Ok(head) => session.write_response_header(Box::new(head), false).await,
@@ -131,14 +145,21 @@ fn rest(session: &mut Session, limits: &Limits) -> Rest {
 
 /// Bytes of the body that are still to come, where its head tells.
 fn unread(session: &Session) -> Option<u64> {
-    let length: u64 = session.get_header(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()?;
+    let length: u64 = session
+        .get_header(http::header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()?;
     Some(length.saturating_sub(session.body_bytes_read() as u64))
 }
 
 fn prepare(session: &mut Session, rest: Rest) {
     match rest {
         Rest::Nothing => {}
-        Rest::Drain => session.as_downstream_mut().set_close_on_response_before_downstream_finish(false),
+        Rest::Drain => session
+            .as_downstream_mut()
+            .set_close_on_response_before_downstream_finish(false),
         Rest::Close => {
             session.set_keepalive(None);
             if let Some(pulse) = session.stream().and_then(|stream| Connection::pulse_of(&**stream)) {

@@ -23,7 +23,12 @@ impl<'s> FragmentBody<'s> {
     /// The body of `session`, which must bring `length` bytes.
     pub(super) fn new(session: &'s mut Session, length: u64, limits: &Limits) -> Self {
         let pace = Pace::new(limits.body_timeout, limits.body_min_rate);
-        Self { session, missing: length, pace, broken: None }
+        Self {
+            session,
+            missing: length,
+            pace,
+            broken: None,
+        }
     }
 
     async fn read(&mut self) -> Result<Option<Bytes>, BodyBroken> {
@@ -32,10 +37,19 @@ impl<'s> FragmentBody<'s> {
         }
         loop {
             let began = Instant::now();
-            let read = self.session.as_downstream_mut().read_request_body().await.map_err(|error| reason(&error))?;
+            let read = self
+                .session
+                .as_downstream_mut()
+                .read_request_body()
+                .await
+                .map_err(|error| reason(&error))?;
             let Some(chunk) = read else {
                 // Only a chunked body can end early: other lengths were compared with the range before.
-                return if self.missing == 0 { Ok(None) } else { Err(BodyBroken::Malformed) };
+                return if self.missing == 0 {
+                    Ok(None)
+                } else {
+                    Err(BodyBroken::Malformed)
+                };
             };
             let length = chunk.len() as u64;
             self.missing = self.missing.checked_sub(length).ok_or(BodyBroken::Malformed)?;

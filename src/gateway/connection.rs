@@ -2,7 +2,7 @@
 //!
 //! The engine bounds the time between two reads, but neither a whole head nor, on a connection that it uses again, anything
 //! at all; and it writes heads without a time-out. So the socket itself notes where in a request the connection is, and
-//! [`Pulse::overdue`] says when it has been there for too long.
+//! its pulse says when it has been there for too long.
 
 use std::fmt;
 use std::future::Future;
@@ -22,9 +22,10 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::limits::Limits;
+use crate::clock::{Clock, SystemClock};
 
 /// Bytes of a head after which the connection is cut without a look at it: the engine itself would buffer a mebibyte for
 /// each. Well above the 128 KiB that are refused in good form, because what is read may hold some of a body as well.
@@ -69,8 +70,17 @@ struct State {
 
 impl Pulse {
     fn new() -> Self {
-        let state = State { phase: Phase::Head, since: Instant::now(), head_bytes: 0, spoke: false, unread: false };
-        Self { state: Mutex::new(state), changed: Notify::new() }
+        let state = State {
+            phase: Phase::Head,
+            since: Instant::now(),
+            head_bytes: 0,
+            spoke: false,
+            unread: false,
+        };
+        Self {
+            state: Mutex::new(state),
+            changed: Notify::new(),
+        }
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
@@ -165,7 +175,7 @@ impl Connection {
         Self {
             pulse: Arc::new(Pulse::new()),
             digest: Arc::new(SocketDigest::from_raw_fd(stream.as_raw_fd())),
-            established: SystemTime::now(),
+            established: SystemClock.now().into(),
             write_timeout: limits.write_timeout,
             stalled: None,
             linger_bytes: limits.drain_bytes,
@@ -185,7 +195,10 @@ impl Connection {
     }
 
     fn socket(&mut self) -> io::Result<Pin<&mut TcpStream>> {
-        self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+        self.stream
+            .as_mut()
+            .map(Pin::new)
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// Bounds how long a client may leave a write waiting: the engine has no bound on the writing of heads.
@@ -196,20 +209,32 @@ impl Connection {
             return written;
         }
         let limit = self.write_timeout;
-        ready!(self.stalled.get_or_insert_with(|| Box::pin(sleep(limit))).as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes no bytes")))
+        ready!(
+            self.stalled
+                .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + limit)))
+                .as_mut()
+                .poll(cx)
+        );
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the client takes no bytes",
+        )))
     }
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("stream", &self.stream).finish_non_exhaustive()
+        f.debug_struct("Connection")
+            .field("stream", &self.stream)
+            .finish_non_exhaustive()
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let (Some(stream), slot) = (self.stream.take(), self.slot.take()) else { return };
+        let (Some(stream), slot) = (self.stream.take(), self.slot.take()) else {
+            return;
+        };
         if !self.pulse.wants_lingering() {
             return;
         }
@@ -293,7 +318,10 @@ impl Peek for Connection {}
 
 impl GetTimingDigest for Connection {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        vec![Some(TimingDigest { established_ts: self.established, ..TimingDigest::default() })]
+        vec![Some(TimingDigest {
+            established_ts: self.established,
+            ..TimingDigest::default()
+        })]
     }
 }
 
@@ -306,5 +334,96 @@ impl GetProxyDigest for Connection {
 impl GetSocketDigest for Connection {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         Some(Arc::clone(&self.digest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn limits() -> Limits {
+        Limits {
+            header_timeout: 15 * SECOND,
+            idle_timeout: 100 * SECOND,
+            ..Limits::default()
+        }
+    }
+
+    /// After how many seconds from now on the pulse finds that a phase took too long.
+    async fn overdue_after(pulse: &Pulse) -> (Phase, u64) {
+        let began = Instant::now();
+        let phase = pulse.overdue(&limits()).await;
+        (phase, began.elapsed().as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fresh_connection_owes_a_head_from_the_start() {
+        assert_eq!(overdue_after(&Pulse::new()).await, (Phase::Head, 15));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_for_a_head_runs_from_its_first_byte() {
+        let pulse = Pulse::new();
+        pulse.enter(Phase::Idle);
+        tokio::time::advance(50 * SECOND).await;
+        assert!(pulse.hear(1));
+        tokio::time::advance(10 * SECOND).await;
+        assert!(pulse.hear(1));
+        assert_eq!(overdue_after(&pulse).await, (Phase::Head, 5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_between_requests_has_its_own_limit() {
+        let pulse = Pulse::new();
+        pulse.enter(Phase::Busy);
+        pulse.enter(Phase::Idle);
+        assert_eq!(overdue_after(&pulse).await, (Phase::Idle, 100));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_overdue_while_a_request_is_answered() {
+        let pulse = Pulse::new();
+        pulse.enter(Phase::Busy);
+        let watched = timeout(1_000_000 * SECOND, overdue_after(&pulse)).await;
+        assert!(watched.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_has_begun_sees_what_happens() {
+        let pulse = Arc::new(Pulse::new());
+        let began = Instant::now();
+        let watched = tokio::spawn({
+            let pulse = Arc::clone(&pulse);
+            async move { (pulse.overdue(&limits()).await, began.elapsed()) }
+        });
+        tokio::time::advance(10 * SECOND).await;
+        pulse.enter(Phase::Busy);
+        tokio::time::advance(500 * SECOND).await;
+        pulse.enter(Phase::Idle);
+        assert_eq!(watched.await.expect("no panic"), (Phase::Idle, 610 * SECOND));
+    }
+
+    #[tokio::test]
+    async fn heads_without_end_are_noticed_and_bodies_are_not() {
+        let pulse = Pulse::new();
+        assert!(pulse.hear(usize::try_from(HOPELESS_HEAD).expect("it is small")));
+        assert!(!pulse.hear(1));
+        pulse.enter(Phase::Busy);
+        assert!(pulse.hear(1 << 30));
+    }
+
+    #[tokio::test]
+    async fn only_who_may_still_be_sending_is_lingered_for() {
+        let pulse = Pulse::new();
+        assert!(!pulse.wants_lingering(), "nothing was answered");
+        pulse.speak();
+        assert!(pulse.wants_lingering(), "a head was refused");
+        pulse.enter(Phase::Busy);
+        pulse.speak();
+        assert!(!pulse.wants_lingering(), "a request was answered");
+        pulse.leave_unread();
+        assert!(pulse.wants_lingering(), "its body was not read");
     }
 }

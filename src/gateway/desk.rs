@@ -5,10 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http::{Method, Version};
 use pingora::http::RequestHeader;
+use pingora::modules::http::HttpModules;
 use pingora::prelude::HttpPeer;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::{Error, ErrorSource, ErrorType};
-use pingora::modules::http::HttpModules;
 use tokio::sync::watch;
 
 use super::answer::{self, Answer};
@@ -16,7 +16,7 @@ use super::connection::{Connection, Phase};
 use super::framing::Head;
 use super::limits::Limits;
 use super::listener::InFlight;
-use super::packets::{Destination, refusal};
+use super::packets::{Clerk, Destination, refusal};
 use super::rescue::{Trouble, rescue};
 use super::routes::{Asked, Routes};
 use super::visit::{Kind, Visit};
@@ -24,8 +24,9 @@ use super::{Route, upstream};
 use crate::bits::PacketKind;
 use crate::download::{Downloads, Verb};
 use crate::metrics::Metrics;
+use crate::session::Principal;
 use crate::telemetry::Packets;
-use crate::upload::Uploads;
+use crate::upload::{BodyBroken, Refused};
 
 /// The method of every packet, in exactly this letter case (MC-BUP 2.2.1).
 const BITS_POST: &str = "BITS_POST";
@@ -34,7 +35,7 @@ const BITS_POST: &str = "BITS_POST";
 pub(super) struct Desk {
     pub(super) limits: Arc<Limits>,
     pub(super) routes: Routes<Arc<Route>>,
-    pub(super) uploads: Uploads,
+    pub(super) clerk: Clerk,
     pub(super) downloads: Downloads,
     pub(super) leaving: watch::Receiver<bool>,
     pub(super) in_flight: InFlight,
@@ -84,8 +85,24 @@ impl Desk {
         };
         visit.route = Some(Arc::clone(route));
         if is_packet {
-            let url = if asked.authority.is_some() { target.clone() } else { format!("http://{host}{target}") };
-            let reply = self.receive(session, visit, Destination { route, below, query: asked.query, url }).await;
+            let url = if asked.authority.is_some() {
+                target.clone()
+            } else {
+                format!("http://{host}{target}")
+            };
+            let reply = self
+                .receive(
+                    session,
+                    visit,
+                    Destination {
+                        route,
+                        below,
+                        query: asked.query,
+                        url,
+                        principal: Principal::anonymous(),
+                    },
+                )
+                .await;
             let answer = reply.ack.map(|ack| Answer::ack(&ack).hanging_up(reply.hang_up));
             self.send(session, visit, answer).await;
             return Some(());
@@ -112,7 +129,8 @@ impl Desk {
             (Some(answer), Trouble::NotAllowed, Some(route)) => Some(answer.allowing(&route.methods())),
             (answer, ..) => answer,
         };
-        self.send(session, visit, answer.map(|answer| answer.hanging_up(rescue.hang_up))).await;
+        self.send(session, visit, answer.map(|answer| answer.hanging_up(rescue.hang_up)))
+            .await;
         Some(())
     }
 
@@ -130,30 +148,53 @@ impl Desk {
 
     /// What the upstream's failure means to the client. The status of the answer, 0 when there is none.
     async fn give_up(&self, session: &mut Session, visit: &mut Visit, error: &Error) -> u16 {
-        let ours = *error.esource() == ErrorSource::Downstream;
-        let trouble = Trouble::Upstream {
-            slow: matches!(error.etype(), ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout),
-            why: error.to_string(),
+        let gone = *error.esource() == ErrorSource::Downstream;
+        let trouble = if gone {
+            Refused::Body(BodyBroken::Disconnected).into()
+        } else {
+            Trouble::Upstream {
+                slow: is_timeout(error.etype()),
+                why: error.to_string(),
+            }
         };
         let rescue = rescue(&trouble);
         visit.fail(&trouble, &rescue);
-        let begun = session.response_written().is_some_and(|head| !head.status.is_informational());
-        let answer = if ours || begun { None } else { Answer::plain(&rescue) };
+        let begun = session
+            .response_written()
+            .is_some_and(|head| !head.status.is_informational());
+        let answer = if gone || begun { None } else { Answer::plain(&rescue) };
         let status = answer.as_ref().map_or(0, Answer::status);
-        self.send(session, visit, answer.map(|answer| answer.hanging_up(true))).await;
+        self.send(session, visit, answer.map(|answer| answer.hanging_up(true)))
+            .await;
         status
     }
+}
+
+const fn is_timeout(kind: &ErrorType) -> bool {
+    matches!(
+        kind,
+        ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout
+    )
 }
 
 /// Whether everybody who reads the head finds the same request in it.
 fn check(session: &Session, visit: &Visit) -> Result<(), super::framing::Doubt> {
     let head = session.req_header();
-    let raw = session.as_downstream().as_http1().map(|http1| http1.get_headers_raw_bytes()).unwrap_or_default();
+    let raw = session
+        .as_downstream()
+        .as_http1()
+        .map(|http1| http1.get_headers_raw_bytes())
+        .unwrap_or_default();
     let may_be_chunked = match &visit.kind {
         Kind::Packet(kind) => *kind == PacketKind::Fragment,
         Kind::Method(_) => head.method != Method::GET && head.method != Method::HEAD,
     };
-    Head { raw: &raw, http_11: head.version == Version::HTTP_11, may_be_chunked }.check()
+    Head {
+        raw: &raw,
+        http_11: head.version == Version::HTTP_11,
+        may_be_chunked,
+    }
+    .check()
 }
 
 /// The host that is asked, with its port; our own address where an old client names none.
@@ -161,7 +202,9 @@ fn host(session: &Session, asked: &Asked<'_>) -> String {
     if let Some(authority) = asked.authority {
         return authority.to_owned();
     }
-    let named = session.get_header(http::header::HOST).and_then(|host| host.to_str().ok());
+    let named = session
+        .get_header(http::header::HOST)
+        .and_then(|host| host.to_str().ok());
     match (named, session.server_addr()) {
         (Some(host), _) => host.to_owned(),
         (None, Some(address)) => address.to_string(),
@@ -208,7 +251,10 @@ impl ProxyHttp for Desk {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, visit: &mut Visit) -> FailToProxy {
         let error_code = self.give_up(session, visit, error).await;
-        FailToProxy { error_code, can_reuse_downstream: false }
+        FailToProxy {
+            error_code,
+            can_reuse_downstream: false,
+        }
     }
 
     fn suppress_error_log(&self, _session: &Session, _visit: &Visit, _error: &Error) -> bool {

@@ -37,7 +37,11 @@ impl Desk {
     }
 
     async fn deliver(&self, session: &mut Session, visit: &mut Visit, response: Response) {
-        let Response { status, headers, mut body } = response;
+        let Response {
+            status,
+            headers,
+            mut body,
+        } = response;
         let answer = Answer::new(status, headers).hanging_up(*self.leaving.borrow());
         visit.answered(Some(status));
         let Some(rest) = answer::begin(session, answer, &self.limits).await else {
@@ -46,7 +50,10 @@ impl Desk {
         };
         loop {
             let sent = match body.next().await {
-                Ok(Some(bytes)) => session.write_response_body(Some(bytes), false).await.map_err(|error| error.to_string()),
+                Ok(Some(bytes)) => session
+                    .write_response_body(Some(bytes), false)
+                    .await
+                    .map_err(|error| error.to_string()),
                 Ok(None) => break,
                 Err(broken) => Err(broken.to_string()),
             };

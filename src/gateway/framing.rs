@@ -101,7 +101,9 @@ struct Seen<'a> {
 
 impl<'a> Seen<'a> {
     fn field(&mut self, line: &'a [u8]) {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else { return };
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+            return;
+        };
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
         if name.eq_ignore_ascii_case(b"content-length") {
             // `5, 5` is two lengths in one line.
@@ -146,7 +148,9 @@ fn check_target(target: &[u8]) -> Result<(), Doubt> {
     let asked = Asked::parse(text).ok_or(Doubt::Target)?;
     // The engine turns raw control bytes into their escapes before anybody can see them, so that the escapes have to be
     // refused for both. In a query they are data, all but NUL.
-    if escapes(asked.path).any(|byte| byte.is_ascii_control()) || escapes(asked.query.unwrap_or("")).any(|byte| byte == 0) {
+    if escapes(asked.path).any(|byte| byte.is_ascii_control())
+        || escapes(asked.query.unwrap_or("")).any(|byte| byte == 0)
+    {
         return Err(Doubt::Target);
     }
     Ok(())
@@ -156,7 +160,10 @@ fn check_target(target: &[u8]) -> Result<(), Doubt> {
 fn escapes(text: &str) -> impl Iterator<Item = u8> {
     text.as_bytes().windows(3).filter_map(|window| {
         let digits = std::str::from_utf8(window.strip_prefix(b"%")?).ok()?;
-        digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u8::from_str_radix(digits, 16).ok())?
+        digits
+            .bytes()
+            .all(|digit| digit.is_ascii_hexdigit())
+            .then(|| u8::from_str_radix(digits, 16).ok())?
     })
 }
 
@@ -177,7 +184,12 @@ mod tests {
     }
 
     fn check_bytes(raw: &[u8]) -> Result<(), Doubt> {
-        Head { raw, http_11: true, may_be_chunked: true }.check()
+        Head {
+            raw,
+            http_11: true,
+            may_be_chunked: true,
+        }
+        .check()
     }
 
     fn check_target_of(target: &str) -> Result<(), Doubt> {
@@ -210,8 +222,16 @@ mod tests {
 
     #[test]
     fn two_lengths_are_refused_even_when_they_agree() {
-        for fields in ["Content-Length: 5\ncontent-length: 5", "Content-Length: 5, 5", "Content-Length: 5\nContent-Length: 6"] {
-            assert_eq!(check(&format!("GET / HTTP/1.1\nHost: h\n{fields}\n\n")), Err(Doubt::TwoLengths), "{fields}");
+        for fields in [
+            "Content-Length: 5\ncontent-length: 5",
+            "Content-Length: 5, 5",
+            "Content-Length: 5\nContent-Length: 6",
+        ] {
+            assert_eq!(
+                check(&format!("GET / HTTP/1.1\nHost: h\n{fields}\n\n")),
+                Err(Doubt::TwoLengths),
+                "{fields}"
+            );
         }
     }
 
@@ -223,7 +243,13 @@ mod tests {
 
     #[test]
     fn the_only_coding_is_chunked_told_once() {
-        for coding in ["gzip, chunked", "identity", "chunked, chunked", "chunked\nTransfer-Encoding: chunked", ""] {
+        for coding in [
+            "gzip, chunked",
+            "identity",
+            "chunked, chunked",
+            "chunked\nTransfer-Encoding: chunked",
+            "",
+        ] {
             let head = format!("GET / HTTP/1.1\nHost: h\nTransfer-Encoding: {coding}\n\n");
             assert_eq!(check(&head), Err(Doubt::Coding), "{coding}");
         }
@@ -233,21 +259,45 @@ mod tests {
     #[test]
     fn a_coding_is_refused_where_none_may_be() {
         let raw = b"GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
-        let head = Head { raw, http_11: true, may_be_chunked: false };
+        let head = Head {
+            raw,
+            http_11: true,
+            may_be_chunked: false,
+        };
         assert_eq!(head.check(), Err(Doubt::CodingHere));
     }
 
     #[test]
     fn only_http_1_0_may_omit_the_host() {
         let raw = b"GET / HTTP/1.0\r\n\r\n";
-        assert_eq!(Head { raw, http_11: false, may_be_chunked: true }.check(), Ok(()));
-        assert_eq!(Head { raw, http_11: true, may_be_chunked: true }.check(), Err(Doubt::NoHost));
+        assert_eq!(
+            Head {
+                raw,
+                http_11: false,
+                may_be_chunked: true
+            }
+            .check(),
+            Ok(())
+        );
+        assert_eq!(
+            Head {
+                raw,
+                http_11: true,
+                may_be_chunked: true
+            }
+            .check(),
+            Err(Doubt::NoHost)
+        );
     }
 
     #[test]
     fn a_host_that_is_none_is_refused() {
         for host in ["", "a b", "a/b", "h\u{e4}", "a@b", "a,b"] {
-            assert_eq!(check(&format!("GET / HTTP/1.1\nHost: {host}\n\n")), Err(Doubt::NoHost), "{host}");
+            assert_eq!(
+                check(&format!("GET / HTTP/1.1\nHost: {host}\n\n")),
+                Err(Doubt::NoHost),
+                "{host}"
+            );
         }
         for host in ["server", "server:8080", "10.0.0.1:80", "[::1]:8080", "my_host.example"] {
             assert_eq!(check(&format!("GET / HTTP/1.1\nHost: {host}\n\n")), Ok(()), "{host}");
@@ -256,10 +306,22 @@ mod tests {
 
     #[test]
     fn targets_with_bytes_that_no_url_has_are_refused() {
-        for target in ["/a\0b", "/a b", "/a\tb", "/a\u{7f}", "/\u{e4}", "/a#b", "/a%00b", "/a%0ab", "/a%7F", "/a?b=%00", "a", ""] {
+        for target in [
+            "/a\0b", "/a b", "/a\tb", "/a\u{7f}", "/\u{e4}", "/a#b", "/a%00b", "/a%0ab", "/a%7F", "/a?b=%00", "a", "",
+        ] {
             assert_eq!(check_target_of(target), Err(Doubt::Target), "{target:?}");
         }
-        for target in ["/a%20b", "/%C3%A4", "/a?b=%0a", "/%", "/%zz", "/a?b=c%", "*", "http://h/a", "HTTPS://h:1/a?b"] {
+        for target in [
+            "/a%20b",
+            "/%C3%A4",
+            "/a?b=%0a",
+            "/%",
+            "/%zz",
+            "/a?b=c%",
+            "*",
+            "http://h/a",
+            "HTTPS://h:1/a?b",
+        ] {
             assert_eq!(check_target_of(target), Ok(()), "{target:?}");
         }
     }
@@ -270,7 +332,12 @@ mod tests {
         assert_eq!(check_target_of(&target), Ok(()));
         assert_eq!(check_target_of(&format!("{target}a")), Err(Doubt::TargetTooLong));
         let frame = "GET / HTTP/1.1\r\nHost: h\r\nA: \r\n\r\n";
-        let head = |length: usize| format!("GET / HTTP/1.1\r\nHost: h\r\nA: {}\r\n\r\n", "a".repeat(length - frame.len()));
+        let head = |length: usize| {
+            format!(
+                "GET / HTTP/1.1\r\nHost: h\r\nA: {}\r\n\r\n",
+                "a".repeat(length - frame.len())
+            )
+        };
         assert_eq!(check_bytes(head(MAX_HEAD).as_bytes()), Ok(()));
         assert_eq!(check_bytes(head(MAX_HEAD + 1).as_bytes()), Err(Doubt::HeadTooLong));
     }

@@ -56,7 +56,10 @@ impl Door {
             let address = listener.local_addr()?;
             Ok(Self { listener, address })
         };
-        open().map_err(|cause| BindError { address: address.to_string(), cause })
+        open().map_err(|cause| BindError {
+            address: address.to_string(),
+            cause,
+        })
     }
 
     /// The address that clients can reach, with the real port.
@@ -65,11 +68,14 @@ impl Door {
     }
 
     /// Hands the door over to the runtime of the caller.
-    ///
-    /// # Errors
-    /// The runtime has no room for it.
-    pub fn into_listener(self) -> io::Result<TcpListener> {
+    pub(super) fn into_listener(self) -> io::Result<TcpListener> {
         TcpListener::from_std(self.listener)
+    }
+}
+
+impl From<Door> for StdListener {
+    fn from(door: Door) -> Self {
+        door.listener
     }
 }
 
@@ -115,6 +121,7 @@ impl Front {
                 Ok((stream, peer)) => self.admit(stream, peer),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
+                    #[expect(clippy::disallowed_methods, reason = "back-off: there is no event to wait for")]
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -229,7 +236,13 @@ pub fn raise_open_files(wanted: u64) -> Option<u64> {
         return Some(current);
     }
     let raised = old.maximum.map_or(wanted, |maximum| maximum.min(wanted));
-    match setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum: old.maximum }) {
+    match setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(raised),
+            maximum: old.maximum,
+        },
+    ) {
         Ok(()) => Some(raised),
         Err(_) => Some(current),
     }
@@ -250,7 +263,10 @@ mod tests {
         let door = Door::bind(&"127.0.0.1:0").expect("a free port");
         let address = door.address().to_string();
         let error = Door::bind(&address).expect_err("taken");
-        assert!(error.to_string().starts_with(&format!("cannot listen on {address}: ")), "{error}");
+        assert!(
+            error.to_string().starts_with(&format!("cannot listen on {address}: ")),
+            "{error}"
+        );
     }
 
     #[tokio::test]

@@ -1,8 +1,8 @@
 //! The front desk: connections, routing, bodies and answers. The only room that names the HTTP engine.
 //!
-//! A request walks through it once: [`listener`] lets its connection in, [`desk`] checks its framing and finds its route,
-//! [`packets`] has the upload room carry it out and [`answer`] sends what came of it; whatever fails on the way is turned
-//! into an answer by [`rescue`] alone.
+//! A request walks through it once: `listener` lets its connection in, `desk` checks its framing and finds its route,
+//! `packets` or `files` has another room carry it out and `answer` sends what came of it; whatever fails on the way is
+//! turned into an answer by `rescue` alone. `connection` watches over what the engine does not time.
 
 mod answer;
 mod body;
@@ -22,12 +22,13 @@ mod visit;
 
 pub use limits::Limits;
 pub use listener::{BindError, Door, raise_open_files};
+pub use packets::{Clerk, Destination, PacketHead, Reply};
 pub use settings::{ConnectionSettings, RouteSettings, Settings};
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -67,11 +68,21 @@ pub struct Route {
     pub upstream: Option<HttpOrigin>,
     /// Set once the store has passed its probe; until then packets are told to come back.
     pub open: Arc<AtomicBool>,
+    /// What went wrong last; nothing when the last packet went well.
+    pub trouble: Arc<Mutex<Option<String>>>,
 }
 
 impl Route {
     fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
+    }
+
+    /// Notes how the last packet went, as far as it tells of the store and of this process.
+    fn note(&self, trouble: Option<&str>) {
+        let mut noted = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.as_deref() != trouble {
+            *noted = trouble.map(str::to_owned);
+        }
     }
 
     /// What `Allow` says (RFC 9110 10.2.1).
@@ -124,16 +135,26 @@ impl Gateway {
         let desk = Desk {
             limits: Arc::clone(&limits),
             routes: table(parts.routes),
-            uploads: parts.uploads,
+            clerk: Clerk::new(parts.uploads),
             downloads: parts.downloads,
             leaving: leaving.subscribe(),
             in_flight: in_flight.clone(),
             access_log: parts.access_log,
             metrics: parts.metrics.clone(),
         };
-        let house = House { limits, leaving: leaving.subscribe(), metrics: parts.metrics, full: full_house() };
+        let house = House {
+            limits,
+            leaving: leaving.subscribe(),
+            metrics: parts.metrics,
+            full: full_house(),
+        };
         let front = Front::new(http_proxy(&conf, desk), house);
-        Self { front: Arc::new(front), in_flight, leaving, closed: watch::Sender::new(false) }
+        Self {
+            front: Arc::new(front),
+            in_flight,
+            leaving,
+            closed: watch::Sender::new(false),
+        }
     }
 
     /// Takes in connections at `doors` on the runtime of the caller.
@@ -162,6 +183,7 @@ impl Gateway {
     pub async fn finished(&self) {
         loop {
             self.in_flight.none().await;
+            #[expect(clippy::disallowed_methods, reason = "that nothing comes is no event")]
             sleep(SETTLE).await;
             if self.in_flight.count() == 0 {
                 return;
@@ -177,7 +199,9 @@ impl Gateway {
 
 impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gateway").field("in_flight", &self.in_flight()).finish_non_exhaustive()
+        f.debug_struct("Gateway")
+            .field("in_flight", &self.in_flight())
+            .finish_non_exhaustive()
     }
 }
 
@@ -194,7 +218,10 @@ fn table(routes: Vec<Route>) -> Routes<Arc<Route>> {
 }
 
 fn engine_settings(threads: usize, routes: &[Route]) -> ServerConf {
-    let speaks_tls = routes.iter().filter_map(|route| route.upstream.as_ref()).any(|upstream| upstream.tls());
+    let speaks_tls = routes
+        .iter()
+        .filter_map(|route| route.upstream.as_ref())
+        .any(|upstream| upstream.tls());
     ServerConf {
         threads,
         // One more try for an upstream connection that had died in the pool.

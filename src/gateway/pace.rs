@@ -14,7 +14,12 @@ pub(super) struct Pace {
 impl Pace {
     /// At least `min_rate` bytes per second, on average over each `window` of waiting.
     pub(super) const fn new(window: Duration, min_rate: u64) -> Self {
-        Self { window, min_rate, waited: Duration::ZERO, bytes: 0 }
+        Self {
+            window,
+            min_rate,
+            waited: Duration::ZERO,
+            bytes: 0,
+        }
     }
 
     /// `bytes` came after `waited`. Whether that is fast enough.

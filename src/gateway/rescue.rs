@@ -66,6 +66,14 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
+    /// Whether the store, or this process, is in trouble rather than the client.
+    pub(super) const fn is_ours(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused(Refused::Busy { .. } | Refused::Full(_) | Refused::Lost(_))
+        )
+    }
+
     /// Whether the upload room had its say: it knows how far the session is.
     pub(super) const fn was_uploads(&self) -> bool {
         matches!(self, Self::Refused(_))
@@ -92,17 +100,31 @@ pub(super) struct Rescue {
 impl Rescue {
     /// A refusal that carries none of the three error headers.
     const fn bare(status: u16, label: &'static str) -> Self {
-        Self { status: Some(status), error: None, retry_after: None, hang_up: false, level: Level::INFO, label }
+        Self {
+            status: Some(status),
+            error: None,
+            retry_after: None,
+            hang_up: false,
+            level: Level::INFO,
+            label,
+        }
     }
 
     /// A refusal of ours with an HRESULT.
     const fn coded(status: u16, code: Hresult, label: &'static str) -> Self {
         let bare = Self::bare(status, label);
-        Self { error: Some((code, ErrorContext::RemoteFile)), ..bare }
+        Self {
+            error: Some((code, ErrorContext::RemoteFile)),
+            ..bare
+        }
     }
 
     const fn busy(retry_after: Duration, label: &'static str) -> Self {
-        Self { retry_after: Some(retry_after), level: Level::WARN, ..Self::bare(503, label) }
+        Self {
+            retry_after: Some(retry_after),
+            level: Level::WARN,
+            ..Self::bare(503, label)
+        }
     }
 
     const fn hang_up(self) -> Self {
@@ -164,10 +186,109 @@ fn of_refused(refused: &Refused) -> Rescue {
         Refused::Lost(_) => Rescue::coded(500, Hresult::SESSION_NOT_FOUND, "lost").level(Level::WARN),
         Refused::Busy { retry_after, .. } => Rescue::busy(*retry_after, "busy"),
         Refused::Full(_) => Rescue::coded(500, Hresult::DISK_FULL, "full").level(Level::ERROR),
-        Refused::Body(BodyBroken::Disconnected) => {
-            Rescue { status: None, ..Rescue::bare(400, "disconnected") }.hang_up()
+        Refused::Body(BodyBroken::Disconnected) => Rescue {
+            status: None,
+            ..Rescue::bare(400, "disconnected")
         }
+        .hang_up(),
         Refused::Body(BodyBroken::TimedOut) => Rescue::coded(408, REQUEST_TIMEOUT, "body_timeout").hang_up(),
-        Refused::Body(BodyBroken::Malformed) => Rescue::coded(400, Hresult::INVALID_ARGUMENT, "body_malformed").hang_up(),
+        Refused::Body(BodyBroken::Malformed) => {
+            Rescue::coded(400, Hresult::INVALID_ARGUMENT, "body_malformed").hang_up()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn busy() -> Refused {
+        Refused::Busy {
+            retry_after: Duration::from_secs(30),
+            why: "the store is slow".to_owned(),
+        }
+    }
+
+    /// Every trouble with its status and code, as the digest's part 0 rules them.
+    fn table() -> Vec<(Trouble, u16, Option<u32>)> {
+        let upstream = |slow| Trouble::Upstream {
+            slow,
+            why: "gone".to_owned(),
+        };
+        let refused = |refused: Refused| Trouble::Refused(refused);
+        vec![
+            (Doubt::LengthAndCoding.into(), 400, Some(0x8007_0057)),
+            (Doubt::HeadTooLong.into(), 431, Some(0x8007_0057)),
+            (Trouble::TooManyConnections, 503, None),
+            (Trouble::NoRoute, 404, None),
+            (Trouble::NotAllowed, 405, None),
+            (Trouble::Disabled, 501, Some(0x8007_0005)),
+            (Trouble::NotReady, 503, None),
+            (Malformed::LengthMissing.into(), 411, Some(0x8007_0057)),
+            (Malformed::RangeMissing.into(), 400, Some(0x8007_0057)),
+            (Malformed::SessionId.into(), 500, Some(0x8020_001F)),
+            (KeyRefused::Directory.into(), 400, Some(0x8007_0057)),
+            (refused(Refused::SessionNotFound), 500, Some(0x8020_001F)),
+            (refused(Refused::Exists), 403, Some(0x8007_0005)),
+            (
+                refused(Refused::InvalidArgument("another total")),
+                400,
+                Some(0x8007_0057),
+            ),
+            (refused(Refused::TooLarge), 500, Some(0x8020_0020)),
+            (refused(Refused::FragmentTooLarge), 413, None),
+            (refused(Refused::OutOfStep), 416, None),
+            (refused(Refused::Lost("its parts are gone")), 500, Some(0x8020_001F)),
+            (refused(busy()), 503, None),
+            (refused(Refused::Full("quota".to_owned())), 500, Some(0x8007_0070)),
+            (refused(BodyBroken::TimedOut.into()), 408, Some(0x8019_0198)),
+            (refused(BodyBroken::Malformed.into()), 400, Some(0x8007_0057)),
+            (Failure::NotFound.into(), 404, None),
+            (Failure::Internal("denied".to_owned()).into(), 500, None),
+            (upstream(false), 502, None),
+            (upstream(true), 504, None),
+        ]
+    }
+
+    #[test]
+    fn every_trouble_has_the_status_and_the_code_of_the_rulings() {
+        for (trouble, status, code) in table() {
+            let rescue = rescue(&trouble);
+            assert_eq!(rescue.status, Some(status), "{trouble:?}");
+            assert_eq!(rescue.error.map(|(code, _)| code.0), code, "{trouble:?}");
+            assert!(
+                rescue
+                    .error
+                    .is_none_or(|(_, context)| context == ErrorContext::RemoteFile),
+                "{trouble:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn trouble_of_ours_is_never_final_to_a_client() {
+        for trouble in [Trouble::NotReady, Trouble::TooManyConnections, busy().into()] {
+            let rescue = rescue(&trouble);
+            assert_eq!(rescue.status, Some(503));
+            assert!(rescue.retry_after.is_some(), "{trouble:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_answered_who_is_gone() {
+        let rescue = rescue(&Trouble::Refused(BodyBroken::Disconnected.into()));
+        assert_eq!((rescue.status, rescue.hang_up), (None, true));
+    }
+
+    #[test]
+    fn only_doubts_and_broken_bodies_cost_the_connection() {
+        for (trouble, ..) in table() {
+            let costs = matches!(
+                trouble,
+                Trouble::Doubt(_) | Trouble::TooManyConnections | Trouble::Refused(Refused::Body(_))
+            );
+            assert_eq!(rescue(&trouble).hang_up, costs, "{trouble:?}");
+        }
+        assert!(rescue(&Malformed::LengthAndCoding.into()).hang_up);
     }
 }

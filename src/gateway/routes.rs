@@ -20,7 +20,11 @@ impl<'a> Asked<'a> {
     /// Takes a target apart: a path, an `http` or `https` URL, or the asterisk. `None` for anything else.
     pub(super) fn parse(target: &'a str) -> Option<Self> {
         if target == "*" {
-            return Some(Self { authority: None, path: target, query: None });
+            return Some(Self {
+                authority: None,
+                path: target,
+                query: None,
+            });
         }
         if target.starts_with('/') {
             return Some(Self::below(None, target));
@@ -40,7 +44,11 @@ impl<'a> Asked<'a> {
             None => (rest, None),
         };
         // RFC 9112 3.2.1: an absolute URL without a path means the root.
-        Self { authority, path: if path.is_empty() { "/" } else { path }, query }
+        Self {
+            authority,
+            path: if path.is_empty() { "/" } else { path },
+            query,
+        }
     }
 }
 
@@ -91,18 +99,29 @@ impl<T> Routes<T> {
     pub(super) fn find<'p>(&self, host: &str, path: &'p str) -> Option<(&T, &'p str)> {
         let host = bare_host(host);
         let path = path.strip_prefix('/')?;
-        self.entries.iter().filter(|entry| entry.answers_for(host)).find_map(|entry| Some((&entry.route, entry.rest_of(path)?)))
+        self.entries
+            .iter()
+            .filter(|entry| entry.answers_for(host))
+            .find_map(|entry| Some((&entry.route, entry.rest_of(path)?)))
     }
 }
 
 impl<T> Entry<T> {
     fn new(at: &Location<'_>, route: T) -> Self {
         let hosts = match at.host {
-            Some(host) => [Some(host), at.host_id].into_iter().flatten().map(|host| bare_host(host).to_owned()).collect(),
+            Some(host) => [Some(host), at.host_id]
+                .into_iter()
+                .flatten()
+                .map(|host| bare_host(host).to_owned())
+                .collect(),
             None => Vec::new(),
         };
         let path = at.path.trim_matches('/');
-        let segments = if path.is_empty() { Vec::new() } else { path.split('/').map(str::to_owned).collect() };
+        let segments = if path.is_empty() {
+            Vec::new()
+        } else {
+            path.split('/').map(str::to_owned).collect()
+        };
         Self { segments, hosts, route }
     }
 
@@ -135,7 +154,11 @@ mod tests {
     use super::*;
 
     fn at(path: &str) -> Location<'_> {
-        Location { path, host: None, host_id: None }
+        Location {
+            path,
+            host: None,
+            host_id: None,
+        }
     }
 
     fn routes(paths: &[&'static str]) -> Routes<&'static str> {
@@ -188,7 +211,11 @@ mod tests {
 
     #[test]
     fn a_route_with_a_host_answers_there_and_on_its_host_id_only() {
-        let bound = Location { path: "/", host: Some("Front.example"), host_id: Some("node1.example:8080") };
+        let bound = Location {
+            path: "/",
+            host: Some("Front.example"),
+            host_id: Some("node1.example:8080"),
+        };
         let routes = Routes::new([(at("/"), "any"), (bound, "bound"), (at("/deep/"), "deep")]);
         for host in ["front.example", "FRONT.example:8080", "front.example.", "node1.example"] {
             assert_eq!(routes.find(host, "/a"), Some((&"bound", "a")), "{host}");
@@ -199,13 +226,28 @@ mod tests {
 
     #[test]
     fn a_host_id_alone_binds_a_route_to_nothing() {
-        let routes = Routes::new([(Location { path: "/", host: None, host_id: Some("node1") }, ())]);
+        let routes = Routes::new([(
+            Location {
+                path: "/",
+                host: None,
+                host_id: Some("node1"),
+            },
+            (),
+        )]);
         assert!(routes.find("anything", "/a").is_some());
     }
 
     #[test]
     fn hosts_lose_their_port_and_their_last_dot() {
-        for (host, bare) in [("a", "a"), ("a:80", "a"), ("a.", "a"), ("a.:80", "a"), ("[::1]:80", "::1"), ("[::1]", "::1"), ("", "")] {
+        for (host, bare) in [
+            ("a", "a"),
+            ("a:80", "a"),
+            ("a.", "a"),
+            ("a.:80", "a"),
+            ("[::1]:80", "::1"),
+            ("[::1]", "::1"),
+            ("", ""),
+        ] {
             assert_eq!(bare_host(host), bare);
         }
     }

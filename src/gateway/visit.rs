@@ -15,8 +15,8 @@ use crate::bits::{ContentRange, ErrorContext, Hresult, PacketKind};
 use crate::metrics::{DownloadOutcome, InProgress, Metrics, PacketOutcome};
 use crate::telemetry::Packets;
 
-/// Longest user agent that the log repeats, in bytes: it is the client's to choose.
-const MAX_USER_AGENT: usize = 200;
+/// Longest text of the client's choice that the log repeats, in bytes.
+const MAX_TEXT: usize = 512;
 
 /// What a request asks for, as the log and the metrics name it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -36,7 +36,10 @@ impl Kind {
     }
 
     fn shapes_session(&self) -> bool {
-        matches!(self, Self::Packet(PacketKind::CreateSession | PacketKind::CloseSession | PacketKind::CancelSession))
+        matches!(
+            self,
+            Self::Packet(PacketKind::CreateSession | PacketKind::CloseSession | PacketKind::CancelSession)
+        )
     }
 }
 
@@ -124,7 +127,11 @@ impl Visit {
             }
         }
         let Kind::Packet(kind) = self.kind else { return };
-        metrics.packet_ended(kind, self.status.map_or(PacketOutcome::Aborted, PacketOutcome::of), self.duration());
+        metrics.packet_ended(
+            kind,
+            self.status.map_or(PacketOutcome::Aborted, PacketOutcome::of),
+            self.duration(),
+        );
         if let (Some((code, context)), Some(_)) = (self.error, self.status) {
             metrics.error_answered(code, context);
         }
@@ -155,11 +162,11 @@ impl Visit {
         macro_rules! line {
             ($level:expr) => {
                 tracing::event!(
-                    target: "access",
+                    target: "bits_gateway::access",
                     $level,
-                    kind = self.kind.name(),
+                    kind = %shortened(self.kind.name().as_bytes()).escape_ascii(),
                     route = self.route.as_ref().map(|route| route.place.route.as_str()),
-                    path = %self.path.escape_default(),
+                    path = %shortened(self.path.as_bytes()).escape_ascii(),
                     status = self.status,
                     hresult = self.error.map(|(code, _)| tracing::field::display(code)),
                     session = self.session.as_deref(),
@@ -192,8 +199,11 @@ pub(super) fn client(session: &Session) -> Option<SocketAddr> {
     session.client_addr().and_then(|address| address.as_inet()).copied()
 }
 
+fn shortened(text: &[u8]) -> &[u8] {
+    text.get(..MAX_TEXT).unwrap_or(text)
+}
+
 fn user_agent(session: &Session) -> Option<String> {
     let agent = session.get_header(http::header::USER_AGENT)?.as_bytes();
-    let agent = agent.get(..MAX_USER_AGENT).unwrap_or(agent);
-    Some(agent.escape_ascii().to_string())
+    Some(shortened(agent).escape_ascii().to_string())
 }

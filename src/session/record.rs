@@ -281,3 +281,58 @@ impl Phase {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record of every version that was ever written, kept for ever.
+    const VERSION_1: &str = include_str!("record-1.json");
+
+    #[test]
+    fn a_record_of_version_1_is_read_and_written_back_the_same() {
+        let record: Record = serde_json::from_str(VERSION_1).unwrap();
+        assert_eq!(record.staged().unwrap().end(), 2 * 8_388_608);
+        let again: Value = serde_json::from_str(&serde_json::to_string(&record).unwrap()).unwrap();
+        assert_eq!(again, serde_json::from_str::<Value>(VERSION_1).unwrap());
+    }
+
+    #[test]
+    fn fields_of_a_newer_version_survive_a_rewrite() {
+        let mut newer: Value = serde_json::from_str(VERSION_1).unwrap();
+        newer["version"] = 2.into();
+        newer["colour"] = "blue".into();
+        let record: Record = serde_json::from_value(newer).unwrap();
+        let again = serde_json::to_value(record.stamped(Uuid::nil(), Timestamp::from_millis(7))).unwrap();
+        assert_eq!(
+            (&again["colour"], &again["version"]),
+            (&Value::from("blue"), &Value::from(2))
+        );
+    }
+
+    #[test]
+    fn the_largest_record_fits_into_16_kib() {
+        let mut record: Record = serde_json::from_str(VERSION_1).unwrap();
+        let part = |index: u64| {
+            RecordedPart(
+                crate::staging::PartId(format!("\"{index:032x}\"")),
+                u64::MAX - 200 + index,
+            )
+        };
+        record.phase = Phase::Publishing {
+            staged: Staged {
+                upload: Some(UploadId("u".repeat(200))),
+                pages: (0..50)
+                    .map(|page| PageName(format!("{page}-{}", Uuid::nil())))
+                    .collect(),
+                paged: u64::MAX / 2,
+                parts: (0..PAGE_PARTS as u64 - 1).map(part).collect(),
+            },
+            mark: Some("m".repeat(60)),
+        };
+        record.target.key = "k".repeat(700);
+        record.url = format!("http://h/{}", "k".repeat(700));
+        let length = serde_json::to_vec(&record).unwrap().len();
+        assert!(length <= 16 * 1024 + 2 * 1024, "{length} bytes");
+    }
+}

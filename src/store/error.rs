@@ -20,6 +20,10 @@ pub enum Error {
     /// Credentials or permissions: an admin has to act.
     #[error("the store denies access: {0}")]
     Denied(String),
+    /// No object can have this name in this store, whatever is tried: a directory has it, it is reserved, it is too long. The client's
+    /// mistake.
+    #[error("{0}")]
+    BadName(String),
     /// No space, or a quota is used up.
     #[error("the store is full: {0}")]
     Full(String),
@@ -47,20 +51,41 @@ pub enum CompleteError {
 
 impl From<object_store::Error> for Error {
     fn from(error: object_store::Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&object_store::Error> for Error {
+    fn from(error: &object_store::Error) -> Self {
         use object_store::Error as Cause;
-        let text = told(&error);
+        if let Some(error) = super::local::meaning(error) {
+            return error;
+        }
+        let text = told(error);
         match error {
             Cause::NotFound { .. } if speaks_of(&text, &UNKNOWN_UPLOAD) => Self::UnknownUpload,
             Cause::NotFound { .. } if speaks_of(&text, &NO_BUCKET) => Self::Unavailable(text),
             Cause::NotFound { .. } => Self::NotFound,
             Cause::AlreadyExists { .. } | Cause::Precondition { .. } | Cause::NotModified { .. } => Self::Conflict,
             // Some stores tell of a used-up quota with 403.
-            Cause::PermissionDenied { .. } | Cause::Unauthenticated { .. } if speaks_of(&text, &FULL) => {
-                Self::Full(text)
-            }
+            _ if speaks_of(&text, &FULL) => Self::Full(text),
             Cause::PermissionDenied { .. } | Cause::Unauthenticated { .. } => Self::Denied(text),
             _ if speaks_of(&text, &UNKNOWN_UPLOAD) => Self::UnknownUpload,
-            _ if speaks_of(&text, &FULL) || no_space(&error) => Self::Full(text),
+            _ => Self::Unavailable(text),
+        }
+    }
+}
+
+impl Error {
+    /// What an answer other than success means, by its status and what its body says.
+    pub(super) fn from_answer(status: u16, body: &str) -> Self {
+        let text = cut(&format!("HTTP {status}: {body}"));
+        match status {
+            _ if speaks_of(body, &UNKNOWN_UPLOAD) => Self::UnknownUpload,
+            404 if !speaks_of(body, &NO_BUCKET) => Self::NotFound,
+            409 | 412 => Self::Conflict,
+            _ if status == 507 || speaks_of(body, &FULL) => Self::Full(text),
+            401 | 403 => Self::Denied(text),
             _ => Self::Unavailable(text),
         }
     }
@@ -73,36 +98,20 @@ const UNKNOWN_UPLOAD: [&str; 1] = ["NoSuchUpload"];
 const NO_BUCKET: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"];
 
 /// What stores say when they are full: HTTP 507 and the codes of S3, MinIO, Ceph, SeaweedFS and Azure.
-const FULL: [&str; 6] = [
+const FULL: [&str; 5] = [
     "507 Insufficient Storage",
     "InsufficientStorage",
     "QuotaExceeded",
     "XMinioStorageFull",
     "AccountQuotaExceeded",
-    "no space left",
 ];
 
 fn speaks_of(text: &str, words: &[&str]) -> bool {
     words.iter().any(|word| text.contains(word))
 }
 
-/// Whether the file system is full, or its quota is.
-fn no_space(error: &(dyn std::error::Error + 'static)) -> bool {
-    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-        if matches!(kind, Some(StorageFull | QuotaExceeded)) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
 /// The text of an error and of its causes, as far as they say something new, on one line and cut to a bearable length.
 pub(super) fn told(error: &(dyn std::error::Error + 'static)) -> String {
-    const LONGEST: usize = 600;
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -113,6 +122,11 @@ pub(super) fn told(error: &(dyn std::error::Error + 'static)) -> String {
         }
         cause = error.source();
     }
+    cut(&text)
+}
+
+fn cut(text: &str) -> String {
+    const LONGEST: usize = 600;
     let mut line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.len() > LONGEST {
         let end = (0..=LONGEST)

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::objects::{Standing, look_at, standing};
 use super::{CompleteError, Error, Key, Store};
 use crate::bits::SessionId;
 use crate::clock::Timestamp;
@@ -57,6 +58,19 @@ impl Store {
         mark: Option<&str>,
     ) -> Result<ObjectTag, CompleteError> {
         let path = self.path(key)?;
+        if self.is_careful() {
+            let size = parts.last().map_or(0, RecordedPart::end);
+            match standing(
+                look_at(self.destinations(), &path).await?.as_ref(),
+                session,
+                size,
+                before,
+            ) {
+                Standing::Ours(tag) => return Ok(tag),
+                Standing::AsBefore => {}
+                Standing::Changed => return Err(CompleteError::Changed),
+            }
+        }
         self.destination()
             .complete(&path, session, upload, parts, before, mark)
             .await

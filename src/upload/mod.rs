@@ -35,6 +35,7 @@ pub use settings::{MemorySettings, Settings};
 use crate::bits::{ContentRange, SessionId};
 use crate::budget::{Budget, Evict};
 use crate::clock::{Clock, random_id};
+use crate::metrics::Metrics;
 use crate::session::{Answer, Before, Input, Record, Refusal, Session, Tails, Then};
 use crate::store::Key;
 use append::Receiving;
@@ -59,6 +60,7 @@ struct Inner {
     holding: Mutex<VecDeque<Weak<Entry>>>,
     budget: Budget,
     clock: Arc<dyn Clock>,
+    metrics: Metrics,
 }
 
 /// What became of a fragment.
@@ -81,12 +83,13 @@ impl Fragmented {
 
 impl Uploads {
     /// The uploads of a process that buffers within `budget`.
-    pub fn new(budget: Budget, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(budget: Budget, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
         let inner = Arc::new(Inner {
             table: DashMap::new(),
             holding: Mutex::new(VecDeque::new()),
             budget: budget.clone(),
             clock,
+            metrics,
         });
         let owner: Weak<dyn Evict> = Arc::<Inner>::downgrade(&inner);
         budget.evict_from(owner);
@@ -123,6 +126,7 @@ impl Uploads {
         let version = place.store.create_record(&record).await?;
         info!(target: "session", event = "created", session = %id, route = place.route, key = %key,
             principal = record.principal.as_str());
+        self.0.metrics.session_created(&place.route);
         let view = View::created(
             Session {
                 record,
@@ -275,10 +279,10 @@ impl Inner {
         }
     }
 
-    /// Ids that were never issued leave no trace here, however many somebody tries.
+    /// Ids that were never issued leave no trace here, however many somebody tries; a stranger's packet takes nothing away.
     fn forget_unknown<T>(&self, place: &Arc<Place>, id: SessionId, verdict: &Result<T, Refused>) {
         if matches!(verdict, Err(Refused::SessionNotFound)) {
-            self.table.remove(&(place.route.clone(), id));
+            self.table.remove_if(&(place.route.clone(), id), |_, entry| entry.is_empty());
         }
     }
 }
@@ -299,7 +303,10 @@ impl Evict for Inner {
 /// What the rules say to a fragment, until they say something that holds.
 async fn take(work: &mut Work<'_>, range: ContentRange, body: &mut impl Body) -> Fragmented {
     match decide(work, range).await {
-        Ok(Then::Receive { from, skip }) => Receiving::new(work, range, from).run(range, skip, body).await,
+        Ok(Then::Receive { from, skip }) => {
+            work.uploads.metrics.duplicate(skip);
+            Receiving::new(work, range, from).run(range, skip, body).await
+        }
         Ok(Then::Assemble) => {
             let answer = work.settle(|_| Input::Fragment(range)).await;
             conclude(work, answer)

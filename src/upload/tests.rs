@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::SystemClock;
+use crate::metrics::Metrics;
 use crate::session::{Principal, Target};
 use crate::store::Store;
 
@@ -72,7 +73,11 @@ fn place(store: &Store, rules: Rules) -> Arc<Place> {
 }
 
 fn replica(memory: u64) -> Uploads {
-    Uploads::new(Budget::new(memory, Duration::from_secs(60)), Arc::new(SystemClock))
+    Uploads::new(
+        Budget::new(memory, Duration::from_secs(60)),
+        Arc::new(SystemClock),
+        Metrics::new(["/"]),
+    )
 }
 
 fn asked(key: &str) -> Asked {

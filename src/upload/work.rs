@@ -10,6 +10,7 @@ use super::view::View;
 use super::{Asked, Inner, Place, Refused};
 use crate::bits::SessionId;
 use crate::clock::{Uptime, random_id};
+use crate::metrics::SessionEnd;
 use crate::session::{Answer, Input, Limits, ObjectTag, Outcome, Phase, Record, Refusal, Step, Then, step};
 use crate::staging::UploadId;
 use crate::store::{CompleteError, Error, Key, Name, Store};
@@ -312,6 +313,9 @@ impl Work<'_> {
                 outcome: Outcome::Lost, ..
             } => "lost",
         };
+        if let Phase::Closed { outcome, .. } = record.phase {
+            self.uploads.metrics.session_ended(&self.place.route, end_of(outcome));
+        }
         info!(
             target: "session",
             event,
@@ -350,6 +354,15 @@ pub(super) fn refused(refusal: Refusal) -> Refused {
     }
 }
 
+const fn end_of(outcome: Outcome) -> SessionEnd {
+    match outcome {
+        Outcome::Completed => SessionEnd::Completed,
+        Outcome::Cancelled => SessionEnd::Cancelled,
+        Outcome::Expired => SessionEnd::Expired,
+        Outcome::Lost => SessionEnd::Lost,
+    }
+}
+
 /// Come back soon.
 pub(super) fn busy(why: impl Into<String>) -> Refused {
     Refused::Busy {
@@ -364,6 +377,7 @@ impl From<Error> for Refused {
             Error::NotFound => Self::SessionNotFound,
             Error::UnknownUpload => Self::Lost("the store no longer knows the multipart upload"),
             Error::Full(why) => Self::Full(why),
+            Error::BadName(_) => Self::InvalidArgument("no file can have this name here"),
             // An admin can put each of these right while the client waits: never an answer that ends its job.
             Error::Conflict | Error::Unavailable(_) | Error::Denied(_) | Error::Corrupt(_) => busy(error.to_string()),
         }

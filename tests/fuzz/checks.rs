@@ -6,8 +6,11 @@ use bits_gateway::download::{MAX_RANGES, Ranges, Selection};
 use bits_gateway::session::{Input, Limits, ObjectTag, Record, Session, Staged, Tails, step};
 use bits_gateway::store::Key;
 
+/// Answers whether the input was accepted; panics when something does not hold.
+pub type Check = fn(&[u8]) -> bool;
+
 /// Every check by its name, which is also the name of its fuzz target and of its folder of the corpus.
-pub const CHECKS: &[(&str, fn(&[u8]) -> bool)] = &[
+pub const CHECKS: &[(&str, Check)] = &[
     ("content_range", content_range),
     ("packet_head", packet_head),
     ("path_to_key", path_to_key),

@@ -1,15 +1,23 @@
 //! Several requests on one connection.
 
-use crate::support::{House, content, create, fragment, of_protocol, packet, ping, until};
+use crate::support::{Client, House, content, create, fragment, of_protocol, packet, ping, until};
 
 #[test]
 fn pipelined_packets_are_answered_in_order() {
     let house = House::new();
     let mut client = house.connect();
     let session = create(&mut client, "/up/a");
-    let close = packet("Close-Session", "/up/a", &[("BITS-Session-Id", &session), ("Content-Length", "0")]);
+    let close = packet(
+        "Close-Session",
+        "/up/a",
+        &[("BITS-Session-Id", &session), ("Content-Length", "0")],
+    );
     let whole = fragment("/up/a", &session, 0, 5, 5, &[]);
-    client.send(format!("{}{whole}hello{close}GET /up/a HTTP/1.1\r\nHost: h\r\n\r\n{}", ping(), ping()));
+    client.send(format!(
+        "{}{whole}hello{close}GET /up/a HTTP/1.1\r\nHost: h\r\n\r\n{}",
+        ping(),
+        ping()
+    ));
     let answers: Vec<_> = (0..5).map(|_| client.answer()).collect();
     let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
     assert_eq!(statuses, [200, 200, 200, 405, 200], "{answers:?}");
@@ -39,20 +47,41 @@ fn errors_keep_the_connection() {
     let cases = [
         (packet("Nonsense", "/up/a", &[("Content-Length", "0")]), 400),
         (packet("Ping", "/nowhere", &[("Content-Length", "0")]), 404),
-        (packet("Close-Session", "/up/a", &[("Content-Length", "0"), ("BITS-Session-Id", unknown)]), 500),
+        (
+            packet(
+                "Close-Session",
+                "/up/a",
+                &[("Content-Length", "0"), ("BITS-Session-Id", unknown)],
+            ),
+            500,
+        ),
         (packet("Close-Session", "/up/a", &[("Content-Length", "0")]), 400),
         (fragment("/up/a", unknown, 0, 5, 5, &[]) + "hello", 500),
         (packet("Create-Session", "/up/", &[("Content-Length", "0")]), 400),
-        (packet("Fragment", "/up/a", &[("BITS-Session-Id", unknown), ("Content-Range", "bytes 0-4/5")]), 411),
+        (
+            packet(
+                "Fragment",
+                "/up/a",
+                &[("BITS-Session-Id", unknown), ("Content-Range", "bytes 0-4/5")],
+            ),
+            411,
+        ),
         ("GET /up/a HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 405),
-        ("POST /up/a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello".to_owned(), 405),
+        (
+            "POST /up/a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello".to_owned(),
+            405,
+        ),
         ("GET /nowhere HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 404),
         ("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 404),
         (packet("Ping", "/up/a", &[("Content-Length", "5")]) + "hello", 400),
     ];
     for (request, status) in cases {
         let answer = client.send(&request).answer();
-        assert_eq!((answer.status, answer.keeps_alive()), (status, true), "{request}\n{answer:?}");
+        assert_eq!(
+            (answer.status, answer.keeps_alive()),
+            (status, true),
+            "{request}\n{answer:?}"
+        );
         assert_eq!(answer.header("Content-Length"), Some("0"), "{request}");
     }
     assert_eq!(client.send(ping()).answer().status, 200);
@@ -62,7 +91,9 @@ fn errors_keep_the_connection() {
 fn a_client_that_wants_to_close_is_let_go() {
     let house = House::new();
     let mut client = house.connect();
-    let answer = client.send(packet("Ping", "/up/a", &[("Connection", "close")])).answer();
+    let answer = client
+        .send(packet("Ping", "/up/a", &[("Connection", "close")]))
+        .answer();
     assert_eq!((answer.status, answer.header("Connection")), (200, Some("close")));
     assert!(client.is_over());
 }
@@ -131,7 +162,10 @@ fn acks_are_spelled_as_the_protocol_spells_them() {
     let house = House::new();
     let mut client = house.connect();
     let session = create(&mut client, "/up/a");
-    let answer = client.send(fragment("/up/a", &session, 0, 5, 9, &[])).send("hello").answer();
+    let answer = client
+        .send(fragment("/up/a", &session, 0, 5, 9, &[]))
+        .send("hello")
+        .answer();
     assert_eq!(answer.version, "HTTP/1.1");
     for (name, value) in [
         ("Server", "bits-gateway"),
@@ -145,7 +179,10 @@ fn acks_are_spelled_as_the_protocol_spells_them() {
         assert_eq!(answer.spelled(name), Some(value), "{answer:?}");
     }
     assert!(answer.spelled("Date").is_some());
-    let answer = client.send(fragment("/up/a", &session, 7, 2, 9, &[])).send("xx").answer();
+    let answer = client
+        .send(fragment("/up/a", &session, 7, 2, 9, &[]))
+        .send("xx")
+        .answer();
     assert_eq!(answer.status, 416);
     assert_eq!(of_protocol(&answer)["BITS-Received-Content-Range"], "5");
 }
@@ -155,15 +192,33 @@ fn every_refused_fragment_of_a_known_session_tells_the_true_offset() {
     let house = House::new();
     let mut client = house.connect();
     let session = create(&mut client, "/up/a");
-    assert_eq!(client.send(fragment("/up/a", &session, 0, 5, 9, &[])).send("hello").answer().status, 200);
-    let no_range = packet("Fragment", "/up/a", &[("BITS-Session-Id", &session), ("Content-Length", "0")]);
-    let no_length = packet("Fragment", "/up/a", &[("BITS-Session-Id", &session), ("Content-Range", "bytes 5-8/9")]);
+    assert_eq!(
+        client
+            .send(fragment("/up/a", &session, 0, 5, 9, &[]))
+            .send("hello")
+            .answer()
+            .status,
+        200
+    );
+    let no_range = packet(
+        "Fragment",
+        "/up/a",
+        &[("BITS-Session-Id", &session), ("Content-Length", "0")],
+    );
+    let no_length = packet(
+        "Fragment",
+        "/up/a",
+        &[("BITS-Session-Id", &session), ("Content-Range", "bytes 5-8/9")],
+    );
     let encoded = fragment("/up/a", &session, 5, 4, 9, &[("Content-Encoding", "gzip")]) + "abcd";
     let lower = session.to_lowercase();
     let other_total = fragment("/up/a", &lower, 5, 4, 10, &[]) + "abcd";
-    for (request, status, sent) in
-        [(no_range, 400, &session), (no_length, 411, &session), (encoded, 400, &session), (other_total, 400, &lower)]
-    {
+    for (request, status, sent) in [
+        (no_range, 400, &session),
+        (no_length, 411, &session),
+        (encoded, 400, &session),
+        (other_total, 400, &lower),
+    ] {
         let answer = client.send(&request).answer();
         assert_eq!(answer.status, status, "{request}");
         assert_eq!(answer.header("BITS-Session-Id"), Some(sent.as_str()), "{request}");
@@ -172,23 +227,31 @@ fn every_refused_fragment_of_a_known_session_tells_the_true_offset() {
 }
 
 #[test]
-fn a_connection_that_breaks_in_mid_body_leaves_the_others_alone() {
+fn a_connection_that_breaks_in_mid_body_leaves_its_session_usable() {
     let house = House::new();
     let mut client = house.connect();
-    let session = create(&mut client, "/up/a");
-    let mut quitter = house.connect();
-    quitter.send(fragment("/up/a", &session, 0, 9, 9, &[])).send("hel");
-    drop(quitter);
-    let mut resetter = house.connect();
-    resetter.send(fragment("/up/a", &session, 0, 9, 9, &[])).send("hel");
-    resetter.reset();
-    let mut half = house.connect();
-    half.send(fragment("/up/a", &session, 0, 9, 9, &[])).send("hel");
-    half.finish_sending();
-    assert!(half.is_over(), "who stops sending in mid-body gets no answer");
-    let answer = client.send(fragment("/up/a", &session, 0, 9, 9, &[])).send("hello you").answer();
-    assert_eq!((answer.status, answer.header("BITS-Received-Content-Range")), (200, Some("9")), "{answer:?}");
-    until("all three are counted", || {
-        house.metric("bitsgw_packets_total{outcome=\"aborted\",packet=\"fragment\"}") == "3"
-    });
+    // By the end of the stream, by a reset, and by the end of its own direction only.
+    for (broken, way) in [Client::vanish, Client::reset, Client::go_quiet]
+        .into_iter()
+        .enumerate()
+    {
+        let session = create(&mut client, "/up/a");
+        let mut quitter = house.connect();
+        quitter.send(fragment("/up/a", &session, 0, 9, 9, &[])).send("hel");
+        until("the fragment is being taken", || house.gateway.in_flight() == 1);
+        way(quitter);
+        let aborted = (broken + 1).to_string();
+        until("it is counted as cut off", || {
+            house.metric("bitsgw_packets_total{outcome=\"aborted\",packet=\"fragment\"}") == aborted
+        });
+        let answer = client
+            .send(fragment("/up/a", &session, 0, 9, 9, &[]))
+            .send("hello you")
+            .answer();
+        assert_eq!(
+            (answer.status, answer.header("BITS-Received-Content-Range")),
+            (200, Some("9")),
+            "{answer:?}"
+        );
+    }
 }

@@ -4,5 +4,8 @@
 mod conversation;
 mod crowd;
 mod framing;
+mod leaving;
 mod patience;
+mod process;
+mod rooms;
 mod support;

@@ -34,7 +34,10 @@ fn a_dripping_head_is_cut_on_a_fresh_connection() {
         drops += 1;
         !client.push(format!("X-{drops}: a\r\n").as_bytes()) || client.ends_within(DRIP)
     });
-    assert_eq!(house.metric("bitsgw_connections_rejected_total{reason=\"header_timeout\"}"), "1");
+    assert_eq!(
+        house.metric("bitsgw_connections_rejected_total{reason=\"header_timeout\"}"),
+        "1"
+    );
 }
 
 #[test]
@@ -42,7 +45,9 @@ fn a_dripping_head_is_cut_on_a_reused_connection() {
     let house = patient_but_for(|limits| limits.header_timeout = SHORT);
     let mut client = house.connect();
     assert_eq!(client.send(ping()).answer().status, 200);
-    until("the connection is cut", || !client.push(b"B") || client.ends_within(DRIP));
+    until("the connection is cut", || {
+        !client.push(b"B") || client.ends_within(DRIP)
+    });
 }
 
 #[test]
@@ -79,7 +84,10 @@ fn a_stalled_body_ends_in_408() {
     let house = patient_but_for(|limits| limits.body_timeout = SHORT);
     let mut client = house.connect();
     let session = create(&mut client, "/up/a");
-    let answer = client.send(fragment("/up/a", &session, 0, 9, 9, &[])).send("hel").answer();
+    let answer = client
+        .send(fragment("/up/a", &session, 0, 9, 9, &[]))
+        .send("hel")
+        .answer();
     assert_eq!((answer.status, answer.header("Connection")), (408, Some("close")));
     assert_eq!(answer.header("BITS-Error"), Some("0x80190198"));
     assert_eq!(answer.header("BITS-Session-Id"), Some(session.as_str()));

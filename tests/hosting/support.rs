@@ -58,7 +58,7 @@ impl House {
             let gateway = Gateway::new(Parts {
                 limits,
                 routes,
-                uploads: Uploads::new(budget.clone(), Arc::new(SystemClock)),
+                uploads: Uploads::new(budget.clone(), Arc::new(SystemClock), metrics.clone()),
                 downloads: Downloads::new(budget, PATIENCE),
                 access_log: Packets::All,
                 metrics: metrics.clone(),
@@ -67,7 +67,12 @@ impl House {
             gateway.open(vec![door]).expect("room for a door");
             Arc::new(gateway)
         };
-        Self { address, gateway, metrics, runtime: Some(runtime) }
+        Self {
+            address,
+            gateway,
+            metrics,
+            runtime: Some(runtime),
+        }
     }
 
     pub fn connect(&self) -> Client {
@@ -78,6 +83,11 @@ impl House {
     pub fn wait_for<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         let runtime = self.runtime.as_ref().expect("still standing");
         runtime.block_on(async { tokio::time::timeout(PATIENCE, future).await.ok() })
+    }
+
+    /// Begins a future on the runtime of the house.
+    pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> tokio::task::JoinHandle<()> {
+        self.runtime.as_ref().expect("still standing").spawn(future)
     }
 
     /// The value of a metric without labels, or with exactly these.
@@ -109,13 +119,18 @@ pub fn route(path: &str) -> Route {
         coordination: Coordination::Shared,
     };
     Route {
-        place: Arc::new(Place { route: path.to_owned(), store: Store::memory(), rules }),
+        place: Arc::new(Place {
+            route: path.to_owned(),
+            store: Store::memory(),
+            rules,
+        }),
         host: None,
         host_id: None,
         upload: true,
         download: false,
         upstream: None,
         open: Arc::new(AtomicBool::new(true)),
+        trouble: Arc::default(),
     }
 }
 
@@ -139,12 +154,18 @@ pub struct Answer {
 
 impl Answer {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(own, _)| own.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     /// The header spelled like this and not otherwise.
     pub fn spelled(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(own, _)| own == name)
+            .map(|(_, value)| value.as_str())
     }
 
     pub fn keeps_alive(&self) -> bool {
@@ -164,11 +185,10 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
         stream.set_nodelay(true).expect("a socket");
-        Self { stream, ahead: Vec::new() }
-    }
-
-    pub fn stream(&self) -> &TcpStream {
-        &self.stream
+        Self {
+            stream,
+            ahead: Vec::new(),
+        }
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
@@ -181,8 +201,14 @@ impl Client {
         self.stream.write_all(bytes).is_ok()
     }
 
-    pub fn finish_sending(&self) {
+    /// Ends the connection as a process does that exits.
+    pub fn vanish(self) {}
+
+    /// Stops sending, but would still listen: who stops in mid-body gets no answer.
+    pub fn go_quiet(mut self) {
         self.stream.shutdown(Shutdown::Write).expect("a socket");
+        let answer = self.try_answer();
+        assert!(answer.is_none(), "{answer:?}");
     }
 
     /// Ends the connection with a reset: a zero linger time makes the kernel forget it.
@@ -195,20 +221,17 @@ impl Client {
         self.try_answer().expect("an answer")
     }
 
+    /// The head of the next answer, which has no body whatever its length says.
+    pub fn head(&mut self) -> Answer {
+        self.try_head().expect("an answer")
+    }
+
     /// The next answer; `None` when the connection ends before its first byte.
     pub fn try_answer(&mut self) -> Option<Answer> {
-        let end = loop {
-            if let Some(at) = self.ahead.windows(4).position(|four| four == b"\r\n\r\n") {
-                break at + 4;
-            }
-            if !self.read_more() {
-                assert!(self.ahead.is_empty(), "half an answer: {:?}", String::from_utf8_lossy(&self.ahead));
-                return None;
-            }
-        };
-        let head = String::from_utf8(self.ahead.drain(..end).collect()).expect("a head is ASCII");
-        let mut answer = parse(&head);
-        let length = answer.header("Content-Length").map_or(0, |length| length.parse().expect("a number"));
+        let mut answer = self.try_head()?;
+        let length = answer
+            .header("Content-Length")
+            .map_or(0, |length| length.parse().expect("a number"));
         if answer.status >= 200 {
             while self.ahead.len() < length {
                 assert!(self.read_more(), "the body ends early");
@@ -216,6 +239,24 @@ impl Client {
             answer.body = self.ahead.drain(..length).collect();
         }
         Some(answer)
+    }
+
+    fn try_head(&mut self) -> Option<Answer> {
+        let end = loop {
+            if let Some(at) = self.ahead.windows(4).position(|four| four == b"\r\n\r\n") {
+                break at + 4;
+            }
+            if !self.read_more() {
+                assert!(
+                    self.ahead.is_empty(),
+                    "half an answer: {:?}",
+                    String::from_utf8_lossy(&self.ahead)
+                );
+                return None;
+            }
+        };
+        let head = String::from_utf8(self.ahead.drain(..end).collect()).expect("a head is ASCII");
+        Some(parse(&head))
     }
 
     /// Whether the connection has come to its end, with nothing more to read.
@@ -254,7 +295,10 @@ impl Client {
                 true
             }
             Err(error) => {
-                assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "nothing came");
+                assert!(
+                    !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+                    "nothing came"
+                );
                 false
             }
         }
@@ -271,7 +315,12 @@ fn parse(head: &str) -> Answer {
         .map(|line| line.split_once(": ").expect("a header"))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-    Answer { status, version, headers, body: Vec::new() }
+    Answer {
+        status,
+        version,
+        headers,
+        body: Vec::new(),
+    }
 }
 
 /// The head of a packet of this type, with these further headers.
@@ -300,7 +349,11 @@ pub fn create(client: &mut Client, path: &str) -> String {
 pub fn fragment(path: &str, session: &str, first: u64, length: u64, total: u64, more: &[(&str, &str)]) -> String {
     let range = format!("bytes {first}-{}/{total}", (first + length).wrapping_sub(1));
     let length = length.to_string();
-    let mut headers = vec![("BITS-Session-Id", session), ("Content-Range", &range), ("Content-Length", &length)];
+    let mut headers = vec![
+        ("BITS-Session-Id", session),
+        ("Content-Range", &range),
+        ("Content-Length", &length),
+    ];
     headers.extend(more);
     packet("Fragment", path, &headers)
 }

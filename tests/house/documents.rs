@@ -81,6 +81,24 @@ fn every_document_can_be_reached_from_the_readme() {
 }
 
 #[test]
+fn every_metric_that_a_document_names_is_one() {
+    let reference = bits_gateway::metrics::Metrics::reference();
+    let mut wrong = Vec::new();
+    for path in documents() {
+        for (number, line) in text(&path).lines().enumerate() {
+            for (at, _) in line.match_indices("bitsgw_") {
+                let end = line[at..].find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+                let name = &line[at..end.map_or(line.len(), |end| at + end)];
+                if name != "bitsgw_" && !reference.contains(&format!("`{name}`")) {
+                    wrong.push(format!("{}:{}: {name}", path.display(), number + 1));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
 fn the_map_of_the_house_stays_short() {
     let lines = text(Path::new("docs/architecture.md")).lines().count();
     assert!(lines <= 300, "docs/architecture.md has {lines} lines, at most 300");

@@ -215,8 +215,8 @@ mod tests {
         let file = root.path().join("file");
         let publication = unsettled.begin(&file);
         File::create(&file).unwrap();
+        let (told, tells) = mpsc::channel();
         std::thread::scope(|scope| {
-            let (told, tells) = mpsc::channel();
             scope.spawn(|| {
                 unsettled.settled(|seen| seen == file).unwrap();
                 told.send(()).unwrap();

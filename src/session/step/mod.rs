@@ -395,3 +395,6 @@ fn end(session: &Session, outcome: Outcome, answer: Answer) -> Step {
     };
     Step::save(next, Then::Discard(answer))
 }
+
+#[cfg(test)]
+mod tests;
