@@ -58,6 +58,7 @@ pub trait Clock: fmt::Debug + Send + Sync {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that asks")]
     fn now(&self) -> Timestamp {
         SystemTime::now().into()
     }
@@ -86,7 +87,26 @@ impl Clock for ManualClock {
     }
 }
 
+/// A point on a clock that only runs forward and also counts the time for which the machine was suspended.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Uptime(Duration);
+
+impl Uptime {
+    /// Now.
+    pub fn now() -> Self {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+        Self(Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or_default()))
+    }
+
+    /// How long ago this was.
+    pub fn elapsed(self) -> Duration {
+        Self::now().0.saturating_sub(self.0)
+    }
+}
+
 /// A fresh random identifier (122 random bits from the operating system).
+#[expect(clippy::disallowed_methods, reason = "this is the one place that rolls them")]
 pub fn random_id() -> Uuid {
     Uuid::new_v4()
 }

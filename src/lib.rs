@@ -2,10 +2,12 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod app;
 pub mod auth;
 pub mod bits;
 pub mod budget;
 pub mod cleanup;
+pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
@@ -15,5 +17,6 @@ pub mod metrics;
 pub mod session;
 pub mod staging;
 pub mod store;
+pub mod telemetry;
 pub mod units;
 pub mod upload;

@@ -1,7 +1,25 @@
-//! The rules: what a packet means for a session. Pure.
+//! The rules: what a packet means for a session ([MC-BUP] 3.2). Pure.
+//!
+//! ```text
+//! (create) ──▶ open ──last part stored──▶ publishing ──▶ published ──Close──▶ closed(completed)
+//!               │ ▲  └─────small file, put──────────────────▲
+//!        silent │ │ any packet                                       (names of ours: publishing, expiring, closed;
+//!               ▼ │                                                   the specification's: RECEIVE_FRAGMENTS = open,
+//!            expiring ──an hour later──▶ closed(expired)              WAIT_FOR_CLOSE = published, COMPLETE and
+//!                                                                     CANCEL = closed)
+//! open, expiring ──Close, Cancel──▶ closed(cancelled)
+//! ```
 
+mod limits;
+mod loaded;
 mod record;
+mod step;
+mod tails;
 
+pub use limits::Limits;
+pub use loaded::Session;
 pub use record::{
     Before, ObjectTag, Outcome, PAGE_PARTS, PageName, Phase, Principal, RECORD_VERSION, Record, Staged, Target,
 };
+pub use step::{Answer, Input, Refusal, Step, Then, step};
+pub use tails::Tails;

@@ -130,15 +130,14 @@ pub enum Phase {
     Published {
         /// What the destination was right after publication.
         tag: ObjectTag,
-        /// A multipart upload and pages may still lie about: what the sweep has to clear away.
-        staged: Staged,
     },
     /// A tombstone: nothing is kept but the outcome.
     Closed {
         /// How it ended.
         outcome: Outcome,
-        /// What may still have to be cleared away.
-        staged: Staged,
+        /// The multipart upload that was given up: the sweep aborts it once more before it forgets the session.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        upload: Option<UploadId>,
     },
 }
 
@@ -163,6 +162,8 @@ pub struct Record {
     pub part_size: u64,
     /// The size limit of the route at Create-Session, in bytes.
     pub max_upload_size: u64,
+    /// Whether the route allowed to replace an existing file at Create-Session.
+    pub overwrite: bool,
     /// What the destination was at Create-Session.
     pub before: Before,
     /// The size of the whole file, once a fragment told it.
@@ -177,4 +178,161 @@ pub struct Record {
     /// Fields of newer versions, kept through a rewrite.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,
+}
+
+impl Staged {
+    /// The offset at which the last recorded part ends.
+    pub fn end(&self) -> u64 {
+        self.parts.last().map_or(self.paged, RecordedPart::end)
+    }
+
+    /// How many parts are recorded, full pages included.
+    pub fn count(&self) -> usize {
+        self.pages.len() * PAGE_PARTS + self.parts.len()
+    }
+
+    /// The parts that fill a page, once there are as many: they are to be written as a page of their own.
+    pub fn full_page(&self) -> Option<&[RecordedPart]> {
+        self.parts.get(..PAGE_PARTS)
+    }
+
+    /// Replaces the parts of [`Staged::full_page`] by the name of the page that holds them now.
+    pub fn turn_page(&mut self, name: PageName) {
+        if let Some(last) = self.parts.get(PAGE_PARTS - 1) {
+            self.paged = last.end();
+            self.parts.drain(..PAGE_PARTS);
+            self.pages.push(name);
+        }
+    }
+}
+
+impl Record {
+    /// The record of a session that begins now.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a record is made in one place, and each of these is fixed there"
+    )]
+    pub fn begin(
+        id: SessionId,
+        principal: Principal,
+        target: Target,
+        url: String,
+        part_size: u64,
+        max_upload_size: u64,
+        overwrite: bool,
+        before: Before,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            version: RECORD_VERSION,
+            min_reader: RECORD_VERSION,
+            write: Uuid::nil(),
+            id,
+            principal,
+            target,
+            url,
+            part_size,
+            max_upload_size,
+            overwrite,
+            before,
+            total: None,
+            phase: Phase::Open(Staged::default()),
+            created: now,
+            written: now,
+            unknown: Map::new(),
+        }
+    }
+
+    /// The record as it is to be written: `write` is random, and never used before.
+    #[must_use]
+    pub fn stamped(mut self, write: Uuid, now: Timestamp) -> Self {
+        self.write = write;
+        self.written = now;
+        self
+    }
+
+    /// The multipart upload that this record names.
+    pub const fn upload(&self) -> Option<&UploadId> {
+        match &self.phase {
+            Phase::Open(staged) | Phase::Expiring(staged) | Phase::Publishing { staged, .. } => staged.upload.as_ref(),
+            Phase::Closed { upload, .. } => upload.as_ref(),
+            Phase::Published { .. } => None,
+        }
+    }
+
+    /// What is staged, unless nothing is any more.
+    pub const fn staged(&self) -> Option<&Staged> {
+        match &self.phase {
+            Phase::Open(staged) | Phase::Expiring(staged) | Phase::Publishing { staged, .. } => Some(staged),
+            Phase::Published { .. } | Phase::Closed { .. } => None,
+        }
+    }
+}
+
+impl Phase {
+    /// The name of the phase, for people.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Open(_) => "open",
+            Self::Expiring(_) => "expiring",
+            Self::Publishing { .. } => "publishing",
+            Self::Published { .. } => "published",
+            Self::Closed { .. } => "closed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record of every version that was ever written, kept for ever.
+    const VERSION_1: &str = include_str!("record-1.json");
+
+    #[test]
+    fn a_record_of_version_1_is_read_and_written_back_the_same() {
+        let record: Record = serde_json::from_str(VERSION_1).unwrap();
+        assert_eq!(record.staged().unwrap().end(), 2 * 8_388_608);
+        let again: Value = serde_json::from_str(&serde_json::to_string(&record).unwrap()).unwrap();
+        assert_eq!(again, serde_json::from_str::<Value>(VERSION_1).unwrap());
+    }
+
+    #[test]
+    fn fields_of_a_newer_version_survive_a_rewrite() {
+        let mut newer: Value = serde_json::from_str(VERSION_1).unwrap();
+        newer["version"] = 2.into();
+        newer["colour"] = "blue".into();
+        let record: Record = serde_json::from_value(newer).unwrap();
+        let again = serde_json::to_value(record.stamped(Uuid::nil(), Timestamp::from_millis(7))).unwrap();
+        assert_eq!(
+            (&again["colour"], &again["version"]),
+            (&Value::from("blue"), &Value::from(2))
+        );
+    }
+
+    #[test]
+    fn the_largest_record_fits_into_16_kib() {
+        let mut record: Record = serde_json::from_str(VERSION_1).unwrap();
+        let part = |index: u64| {
+            RecordedPart(
+                crate::staging::PartId(format!("\"{index:032x}\"")),
+                u64::MAX - 200 + index,
+            )
+        };
+        record.phase = Phase::Publishing {
+            staged: Staged {
+                upload: Some(UploadId("u".repeat(200))),
+                pages: (0..50)
+                    .map(|page| PageName(format!("{page}-{}", Uuid::nil())))
+                    .collect(),
+                paged: u64::MAX / 2,
+                parts: (0..PAGE_PARTS as u64 - 1).map(part).collect(),
+            },
+            mark: Some("m".repeat(60)),
+        };
+        record.target.key = "k".repeat(700);
+        record.url = format!("http://h/{}", "k".repeat(700));
+        let length = serde_json::to_vec(&record).unwrap().len();
+        assert!(length <= 16 * 1024 + 2 * 1024, "{length} bytes");
+    }
 }

@@ -16,6 +16,11 @@ pub(super) trait Bucket: std::fmt::Debug + Send + Sync {
     /// Plain objects: put (create if absent, compare-and-swap, overwrite), get, head, list, delete.
     fn objects(&self) -> &dyn ObjectStore;
 
+    /// Whether an aborted upload is gone for good.
+    fn forgets_uploads(&self) -> bool {
+        true
+    }
+
     /// Begins a multipart upload to `path`; the published object will name `session` where the store keeps metadata.
     async fn begin(&self, path: &Path, session: SessionId) -> Result<UploadId, Error>;
 

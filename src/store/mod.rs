@@ -1,12 +1,152 @@
 //! The warehouse: records, parts, tails and objects in a bucket. The only room that names `object_store`.
 
+mod azure;
 mod bucket;
 mod error;
-#[allow(dead_code, unused_imports)]
+mod google;
+mod keys;
 mod local;
+mod memory;
+mod objects;
+mod observed;
+mod open;
+mod parts;
+mod patience;
+mod probe;
+mod records;
+mod remote;
+mod s3;
+mod settings;
+mod tails;
+mod xml;
 
 pub use error::{CompleteError, Error};
+pub use keys::{DEFAULT_RESERVED, Key, KeyRefused, Name};
+pub use objects::{ObjectRead, Seen};
+pub use open::OpenError;
+pub use probe::{Capabilities, ProbeError};
+pub use records::{LARGEST_RECORD, Listed, ListedRecord, ListedSession, Loaded, Stored, Version};
+pub use settings::Settings;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use object_store::{ObjectStore, path::Path};
+
+use bucket::Bucket;
+use keys::Layout;
+use memory::MemoryBucket;
+use observed::Observed;
+
+use crate::metrics::Metrics;
 
 /// One route's store. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Store {}
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    /// How it is called in logs: its URL.
+    name: String,
+    /// Where files are published.
+    destination: Arc<dyn Bucket>,
+    /// Where sessions are kept: the same bucket, unless the route has a staging URL of its own.
+    sessions: Arc<dyn Bucket>,
+    layout: Layout,
+    /// The store was found to complete uploads whatever the destination is: it is looked at before.
+    careful: AtomicBool,
+}
+
+impl Store {
+    /// A store in memory, empty, with the default reserved prefix.
+    pub fn memory() -> Self {
+        let bucket: Arc<dyn Bucket> = Arc::new(MemoryBucket::default());
+        // The literals hold nothing that a prefix must not hold.
+        let layout = Layout::new("", "", DEFAULT_RESERVED).expect("a plain prefix");
+        Self::over("memory:///".to_owned(), Arc::clone(&bucket), bucket, layout)
+    }
+
+    /// A store over these buckets, which may be one.
+    fn over(name: String, destination: Arc<dyn Bucket>, sessions: Arc<dyn Bucket>, layout: Layout) -> Self {
+        Self(Arc::new(Inner {
+            name,
+            destination,
+            sessions,
+            layout,
+            careful: AtomicBool::new(false),
+        }))
+    }
+
+    /// The same store, its requests counted.
+    fn observed(&self, metrics: &Metrics) -> Self {
+        let watch = |bucket: &Arc<dyn Bucket>| -> Arc<dyn Bucket> {
+            Arc::new(Observed::new(Arc::clone(bucket), metrics.clone()))
+        };
+        let Inner {
+            name,
+            destination,
+            sessions,
+            layout,
+            ..
+        } = &*self.0;
+        Self::over(name.clone(), watch(destination), watch(sessions), layout.clone())
+    }
+
+    /// Whether `key` may be used in this store: [`Key`] knows the default reserved prefix and the longest name only, not the
+    /// configured ones. Every other method refuses such a key too, as [`Error::BadName`].
+    ///
+    /// # Errors
+    /// [`KeyRefused::Reserved`] or [`KeyRefused::TooLong`].
+    pub fn admits(&self, key: &Key) -> Result<(), KeyRefused> {
+        self.0.layout.admits(key)
+    }
+
+    /// Whether an aborted upload is gone for good. Azure has no such thing: its blocks stay for a week, so a completion that was
+    /// under way when the session was cancelled can still succeed.
+    pub fn forgets_uploads(&self) -> bool {
+        self.0.destination.forgets_uploads()
+    }
+
+    /// What the probe found: whether a destination has to be looked at before something is published there.
+    fn take_care(&self, careful: bool) {
+        self.0.careful.store(careful, Ordering::Relaxed);
+    }
+
+    fn is_careful(&self) -> bool {
+        self.0.careful.load(Ordering::Relaxed)
+    }
+
+    fn layout(&self) -> &Layout {
+        &self.0.layout
+    }
+
+    fn sessions(&self) -> &dyn ObjectStore {
+        self.0.sessions.objects()
+    }
+
+    fn destination(&self) -> &dyn Bucket {
+        &*self.0.destination
+    }
+
+    fn destinations(&self) -> &dyn ObjectStore {
+        self.0.destination.objects()
+    }
+
+    fn path(&self, key: &Key) -> Result<Path, Error> {
+        self.layout()
+            .destination(key)
+            .map_err(|refused| Error::BadName(refused.to_string()))
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Store").field(&self.0.name).finish()
+    }
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.name)
+    }
+}

@@ -100,7 +100,7 @@ impl From<&Fault> for Error {
         match fault {
             Fault::NotFound => Self::NotFound,
             Fault::Exists | Fault::Changed => Self::Conflict,
-            Fault::Obstructed(_) => Self::Denied(fault.to_string()),
+            Fault::Obstructed(_) => Self::BadName(fault.to_string()),
             Fault::Stopped(_) => Self::Unavailable(fault.to_string()),
             Fault::Io { source, .. } => match kind(source) {
                 Kind::Full => Self::Full(fault.to_string()),
@@ -115,12 +115,6 @@ impl From<&Fault> for Error {
 /// `object_store`. `None` when another store gave it.
 pub(in crate::store) fn meaning(error: &object_store::Error) -> Option<Error> {
     fault(error).map(Error::from)
-}
-
-/// Whether no file can have the name that was asked for: it is a directory's, or a file is in its way. Trying again is
-/// useless, and it is the client's mistake.
-pub(in crate::store) fn is_obstructed(error: &object_store::Error) -> bool {
-    matches!(fault(error), Some(Fault::Obstructed(_)))
 }
 
 fn fault(error: &object_store::Error) -> Option<&Fault> {
@@ -202,9 +196,12 @@ mod tests {
             Errno::ILSEQ,
             Errno::LOOP,
         ] {
-            assert!(is_obstructed(&failing(errno).about(&name)));
+            assert!(matches!(meaning(&failing(errno).about(&name)), Some(Error::BadName(_))));
         }
-        assert!(!is_obstructed(&failing(Errno::IO).about(&name)));
-        assert!(!is_obstructed(&Fault::Exists.about(&name)));
+        assert!(!matches!(
+            meaning(&failing(Errno::IO).about(&name)),
+            Some(Error::BadName(_))
+        ));
+        assert!(!matches!(meaning(&Fault::Exists.about(&name)), Some(Error::BadName(_))));
     }
 }

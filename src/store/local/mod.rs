@@ -28,7 +28,7 @@ use object_store::{ObjectStore, PutPayload};
 use tokio::sync::Semaphore;
 
 use self::fault::Fault;
-pub(super) use self::fault::{is_obstructed, meaning};
+pub(super) use self::fault::meaning;
 pub(super) use self::root::OpenFailure;
 use self::root::Root;
 use super::bucket::Bucket;

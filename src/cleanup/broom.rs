@@ -1,0 +1,449 @@
+//! One sweep of one store.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use tracing::{debug, info};
+
+use crate::bits::SessionId;
+use crate::clock::{Timestamp, random_id};
+use crate::session::{Input, Limits, Outcome, Phase, Session, Tails, Then, step};
+use crate::staging::UploadId;
+use crate::store::{Error, Key, ListedRecord, ListedSession, Name, Store, Stored, Version};
+use crate::upload::Place;
+
+/// Nothing younger than this is touched, and a session that was noted as expiring has this long to stir: far beyond the
+/// oldest view that a replica acts on, and the longest turn.
+const GRACE: Duration = Duration::from_secs(3600);
+
+/// Multipart uploads that no record names are left alone for this long.
+const STRAY_UPLOAD: Duration = Duration::from_secs(24 * 3600);
+
+/// What a sweep did.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Report {
+    /// Sessions that were listed.
+    pub sessions: u64,
+    /// Sessions that were noted as expiring.
+    pub expiring: u64,
+    /// Sessions that ended for want of progress.
+    pub expired: u64,
+    /// Tombstones that were removed.
+    pub forgotten: u64,
+    /// Objects without a session that were removed.
+    pub orphans: u64,
+    /// Multipart uploads that no record named and that were aborted.
+    pub aborted: u64,
+    /// Sessions that could not be dealt with this time.
+    pub failed: u64,
+}
+
+/// How long sessions live.
+#[derive(Clone, Copy, Debug)]
+struct Lifetimes {
+    silent: Duration,
+    closed: Duration,
+}
+
+/// What is remembered of a record from one sweep to the next: it is read again only when it changed.
+#[derive(Debug)]
+struct Known {
+    version: Version,
+    route: String,
+    key: String,
+    phase: &'static str,
+    upload: Option<UploadId>,
+}
+
+/// Sweeps one store.
+#[derive(Debug)]
+pub struct Broom {
+    store: Store,
+    routes: HashMap<String, Lifetimes>,
+    known: HashMap<SessionId, Known>,
+}
+
+impl Broom {
+    /// A broom for the store of `place`.
+    pub fn new(place: &Place) -> Self {
+        let mut broom = Self {
+            store: place.store.clone(),
+            routes: HashMap::new(),
+            known: HashMap::new(),
+        };
+        broom.add(place);
+        broom
+    }
+
+    /// Adds the rules of another route of the same store.
+    pub fn add(&mut self, place: &Place) {
+        let lifetimes = Lifetimes {
+            silent: place.rules.session_timeout,
+            closed: place.rules.closed_session_memory,
+        };
+        self.routes.insert(place.route.clone(), lifetimes);
+    }
+
+    /// The store that is swept.
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Sweeps once. `now` is the time by the store's own clock.
+    ///
+    /// # Errors
+    /// When the list of sessions can't be had. A session that can't be dealt with is counted and left to the next sweep.
+    pub async fn sweep(&mut self, now: Timestamp) -> Result<Report, Error> {
+        let mut report = Report::default();
+        let mut seen = HashSet::new();
+        let mut sessions = self.store.list_sessions();
+        while let Some(listed) = sessions.try_next().await? {
+            report.sessions += u64::from(listed.record.is_some());
+            seen.insert(listed.id);
+            if now.since(listed.newest) < GRACE {
+                continue;
+            }
+            let swept = match &listed.record {
+                Some(record) => self.tend(&listed, record, now, &mut report).await,
+                None => self.remove_orphans(listed.id, now, &mut report).await,
+            };
+            match swept {
+                Ok(()) => {}
+                Err(Error::Conflict | Error::NotFound) => {
+                    debug!(session = %listed.id, "the session moved while it was looked at");
+                }
+                Err(error) => {
+                    debug!(session = %listed.id, %error, "left to the next sweep");
+                    report.failed += 1;
+                }
+            }
+        }
+        self.known.retain(|id, _| seen.contains(id));
+        Ok(report)
+    }
+
+    async fn tend(
+        &mut self,
+        listed: &ListedSession,
+        record: &ListedRecord,
+        now: Timestamp,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let known = self.know(record).await?;
+        let (phase, route) = (known.phase, known.route.clone());
+        let lifetimes = self.lifetimes(&route);
+        let silent_for = now.since(listed.newest);
+        match phase {
+            "open" | "publishing" | "published" if silent_for >= lifetimes.silent => {
+                self.act(listed.id, Input::Silent, report).await
+            }
+            "expiring" => {
+                let input = if self.stirred(listed.id, record.modified).await? {
+                    Input::Stirred
+                } else {
+                    Input::StillSilent
+                };
+                self.act(listed.id, input, report).await
+            }
+            "closed" if now.since(record.modified) >= lifetimes.closed => self.forget(record, now, report).await,
+            "closed" if listed.objects > 1 => self.clear(listed.id).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// What the record says, read only when it is not the version that is known.
+    async fn know(&mut self, listed: &ListedRecord) -> Result<&Known, Error> {
+        let current = self
+            .known
+            .get(&listed.id)
+            .is_some_and(|known| known.version.same_as(&listed.version));
+        if !current {
+            let stored = self.store.read_record(listed.id).await?.ok_or(Error::NotFound)?;
+            self.known.insert(listed.id, Known::from(stored));
+        }
+        self.known.get(&listed.id).ok_or(Error::NotFound)
+    }
+
+    /// The rules of the route; for routes that are configured no more, the most patient ones.
+    fn lifetimes(&self, route: &str) -> Lifetimes {
+        let longest = |of: fn(&Lifetimes) -> Duration| self.routes.values().map(of).max().unwrap_or(GRACE);
+        self.routes.get(route).copied().unwrap_or_else(|| Lifetimes {
+            silent: longest(|lifetimes| lifetimes.silent),
+            closed: longest(|lifetimes| lifetimes.closed),
+        })
+    }
+
+    /// Whether anything was stored for the session since its record was written.
+    async fn stirred(&self, id: SessionId, since: Timestamp) -> Result<bool, Error> {
+        let objects = self.store.list_session(id).await?;
+        Ok(objects
+            .iter()
+            .any(|object| object.name != Name::Record && object.modified > since))
+    }
+
+    /// Does to a session what the rules say, by compare-and-swap on what was just read.
+    async fn act(&mut self, id: SessionId, input: Input, report: &mut Report) -> Result<(), Error> {
+        let stored = self.store.read_record(id).await?.ok_or(Error::NotFound)?;
+        if self
+            .known
+            .get(&id)
+            .is_none_or(|known| !known.version.same_as(&stored.version))
+        {
+            return Err(Error::Conflict);
+        }
+        let session = Session {
+            record: stored.record,
+            tails: Tails::none(),
+        };
+        // No input of the sweep looks at the limits of fragments.
+        let limits = Limits {
+            max_fragment_size: 0,
+            max_part_size: 0,
+        };
+        let step = step(&session, input, &limits);
+        let Some(record) = step.save else { return Ok(()) };
+        // The broom has no clock of its own to trust: the time in the record is for people only.
+        let record = record.stamped(random_id(), session.record.written);
+        self.store.replace_record(&record, &stored.version).await?;
+        match &record.phase {
+            Phase::Expiring(_) => report.expiring += 1,
+            Phase::Closed {
+                outcome: Outcome::Expired,
+                ..
+            } => {
+                report.expired += 1;
+                info!(target: "session", event = "expired", session = %id, key = record.target.key);
+            }
+            Phase::Open(_) | Phase::Publishing { .. } | Phase::Published { .. } | Phase::Closed { .. } => {}
+        }
+        if let Then::Discard(_) = step.then {
+            self.clear_staged(id, &record.target.key, record.upload()).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes what a crash left beside a tombstone.
+    async fn clear(&self, id: SessionId) -> Result<(), Error> {
+        let stored = self.store.read_record(id).await?.ok_or(Error::NotFound)?;
+        match stored.record.phase {
+            Phase::Closed { .. } => {
+                self.clear_staged(id, &stored.record.target.key, stored.record.upload())
+                    .await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn clear_staged(&self, id: SessionId, key: &str, upload: Option<&UploadId>) -> Result<(), Error> {
+        if let (Some(upload), Ok(key)) = (upload, Key::parse(key)) {
+            self.store.abort(&key, upload).await?;
+        }
+        let objects = self.store.list_session(id).await?.into_iter().map(|object| object.name);
+        self.store
+            .remove(id, objects.filter(|name| *name != Name::Record).collect())
+            .await
+    }
+
+    /// A tombstone goes last: abort again, list, delete, then the record.
+    async fn forget(&mut self, record: &ListedRecord, now: Timestamp, report: &mut Report) -> Result<(), Error> {
+        self.clear(record.id).await?;
+        if let Some(key) = self.known.get(&record.id).and_then(|known| Key::parse(&known.key).ok()) {
+            self.abort_strays(&key, now, report).await?;
+        }
+        self.store.remove_record(record.id, Some(&record.version)).await?;
+        self.known.remove(&record.id);
+        report.forgotten += 1;
+        Ok(())
+    }
+
+    /// Aborts uploads to `key` that no record names: those of a crash between beginning one and recording it.
+    async fn abort_strays(&mut self, key: &Key, now: Timestamp, report: &mut Report) -> Result<(), Error> {
+        let mut strays = self.store.list_uploads(key).await?;
+        strays.retain(|(_, began)| now.since(*began) >= STRAY_UPLOAD);
+        if strays.is_empty() {
+            return Ok(());
+        }
+        let records: Vec<ListedRecord> = self.store.list_records().try_collect().await?;
+        for record in &records {
+            match self.know(record).await {
+                Ok(known) => strays.retain(|(upload, _)| known.upload.as_ref() != Some(upload)),
+                Err(Error::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        for (upload, _) in &strays {
+            self.store.abort(key, upload).await?;
+            report.aborted += 1;
+        }
+        Ok(())
+    }
+
+    /// Objects whose record was not listed go only when a read, made after the list, says that there is none.
+    async fn remove_orphans(&self, id: SessionId, now: Timestamp, report: &mut Report) -> Result<(), Error> {
+        if self.store.read_record(id).await?.is_some() {
+            return Ok(());
+        }
+        let objects = self.store.list_session(id).await?;
+        let old: Vec<Name> = objects
+            .into_iter()
+            .filter(|object| now.since(object.modified) >= GRACE)
+            .map(|object| object.name)
+            .collect();
+        if old.contains(&Name::Record) {
+            return Ok(());
+        }
+        report.orphans += old.len() as u64;
+        self.store.remove(id, old).await
+    }
+}
+
+impl From<Stored> for Known {
+    fn from(stored: Stored) -> Self {
+        Self {
+            upload: stored.record.upload().cloned(),
+            phase: stored.record.phase.name(),
+            route: stored.record.target.route,
+            key: stored.record.target.key,
+            version: stored.version,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::bits::ContentRange;
+    use crate::budget::Budget;
+    use crate::clock::SystemClock;
+    use crate::metrics::Metrics;
+    use crate::session::{Principal, Target};
+    use crate::upload::{Asked, Body, BodyBroken, Coordination, Durability, Refused, Rules, Uploads};
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    struct Whole(Option<Bytes>);
+
+    impl Body for Whole {
+        async fn next(&mut self) -> Result<Option<Bytes>, BodyBroken> {
+            Ok(self.0.take())
+        }
+    }
+
+    fn place() -> Arc<Place> {
+        Arc::new(Place {
+            route: "/".to_owned(),
+            store: Store::memory(),
+            rules: Rules {
+                overwrite: false,
+                max_upload_size: 1 << 40,
+                max_fragment_size: 1 << 40,
+                part_size: 64,
+                session_timeout: DAY,
+                closed_session_memory: 2 * DAY,
+                durability: Durability::Fragment,
+                coordination: Coordination::Shared,
+            },
+        })
+    }
+
+    fn replica() -> Uploads {
+        Uploads::new(
+            Budget::new(1 << 20, Duration::from_secs(1)),
+            Arc::new(SystemClock),
+            Metrics::new(["/"]),
+        )
+    }
+
+    fn asked() -> Asked {
+        Asked {
+            principal: Principal::anonymous(),
+            target: Target {
+                route: "/".to_owned(),
+                key: "f".to_owned(),
+                query: None,
+            },
+            url: "http://h/f".to_owned(),
+        }
+    }
+
+    async fn send(place: &Arc<Place>, id: SessionId, first: u64, end: u64) -> Result<(), Refused> {
+        let range = ContentRange::new(first, end, 200).unwrap();
+        let body = Bytes::from(vec![1; usize::try_from(end - first).unwrap()]);
+        replica()
+            .fragment(place, &asked(), id, range, &mut Whole(Some(body)))
+            .await
+            .verdict
+    }
+
+    /// A moment `after` what the store's clock says now.
+    async fn later(place: &Place, after: Duration) -> Timestamp {
+        place.store.now().await.unwrap().plus(after)
+    }
+
+    #[tokio::test]
+    async fn a_silent_session_ends_in_two_steps_and_is_forgotten_at_last() {
+        let place = place();
+        let id = replica().create(&place, asked()).await.unwrap();
+        send(&place, id, 0, 100).await.unwrap();
+        let mut broom = Broom::new(&place);
+        let quiet = broom.sweep(later(&place, DAY / 2).await).await.unwrap();
+        assert_eq!((quiet.sessions, quiet.expiring), (1, 0));
+        assert_eq!(broom.sweep(later(&place, DAY).await).await.unwrap().expiring, 1);
+        assert_eq!(broom.sweep(later(&place, GRACE / 2).await).await.unwrap().expired, 0);
+        assert_eq!(broom.sweep(later(&place, GRACE).await).await.unwrap().expired, 1);
+        assert_eq!(
+            place.store.list_session(id).await.unwrap().len(),
+            1,
+            "only the tombstone is left"
+        );
+        assert_eq!(send(&place, id, 100, 200).await, Err(Refused::SessionNotFound));
+        assert_eq!(broom.sweep(later(&place, DAY).await).await.unwrap().forgotten, 0);
+        assert_eq!(broom.sweep(later(&place, 2 * DAY).await).await.unwrap().forgotten, 1);
+        assert!(place.store.list_session(id).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_packet_revives_a_session_that_is_expiring() {
+        let place = place();
+        let id = replica().create(&place, asked()).await.unwrap();
+        send(&place, id, 0, 100).await.unwrap();
+        let mut broom = Broom::new(&place);
+        assert_eq!(broom.sweep(later(&place, DAY).await).await.unwrap().expiring, 1);
+        send(&place, id, 100, 110).await.unwrap();
+        assert_eq!(broom.sweep(later(&place, GRACE).await).await.unwrap().expired, 0);
+        send(&place, id, 110, 200).await.unwrap();
+        assert!(place.store.look(&Key::parse("f").unwrap()).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_no_record_names_goes_after_an_hour() {
+        let place = place();
+        let nobody = SessionId::new(random_id());
+        place
+            .store
+            .create_tail(nobody, 0, vec![Bytes::from_static(b"x")])
+            .await
+            .unwrap();
+        let mut broom = Broom::new(&place);
+        assert_eq!(broom.sweep(later(&place, GRACE / 2).await).await.unwrap().orphans, 0);
+        assert_eq!(broom.sweep(later(&place, GRACE).await).await.unwrap().orphans, 1);
+        assert!(place.store.list_session(nobody).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_published_file_outlives_its_session() {
+        let place = place();
+        let id = replica().create(&place, asked()).await.unwrap();
+        send(&place, id, 0, 200).await.unwrap();
+        let mut broom = Broom::new(&place);
+        broom.sweep(later(&place, DAY).await).await.unwrap();
+        assert_eq!(replica().close(&place, &asked(), id).await, Ok(()));
+        assert_eq!(broom.sweep(later(&place, 2 * DAY).await).await.unwrap().forgotten, 1);
+        assert!(place.store.look(&Key::parse("f").unwrap()).await.unwrap().is_some());
+    }
+}

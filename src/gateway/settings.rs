@@ -1,0 +1,70 @@
+//! The knobs of the front desk.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::units::HttpOrigin;
+use crate::units::knob::settings;
+
+settings! {
+    /// Listeners, threads, and how long the gateway waits for a client.
+    pub struct Settings {
+        /// Addresses to serve plain HTTP on. The default is reachable from this machine only; "0.0.0.0:8080" and "[::]:8080" mean
+        /// every interface.
+        pub listen: Vec<SocketAddr> = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))],
+        /// Address of /livez, /readyz, /startupz and /metrics. Whoever reaches it learns how busy the gateway is, so keep it away
+        /// from the network that the clients come from.
+        pub admin_listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)),
+        /// How long SIGTERM waits for packets in flight, at most; the process ends as soon as the last one is answered. Stay below
+        /// the time after which your supervisor kills (30 s in Kubernetes unless configured).
+        pub grace_period: Duration = Duration::from_secs(30),
+        /// How long after SIGTERM connections are still taken in, while /readyz says no already: the time that your load balancer
+        /// needs to look away. Part of `grace_period`.
+        pub drain_delay: Duration = Duration::from_secs(1),
+        /// Worker threads; 0 means one for each core.
+        pub threads: u32 = 0,
+        /// How long a client may take to send the whole head of a request. Longer helps only clients on very poor lines; every slow
+        /// head holds a connection.
+        pub header_timeout: Duration = Duration::from_secs(15),
+        /// How long a connection may rest between two requests. A Windows client opens a new one without complaint, which costs a
+        /// round trip.
+        pub keepalive_timeout: Duration = Duration::from_secs(75),
+        /// How long a body may stall before the connection is given up. Keep it above 120s: a Windows client goes on for two minutes,
+        /// and should be the one who gives up first.
+        pub read_timeout: Duration = Duration::from_secs(150),
+        /// How long a client may refuse to take the next bytes of an answer.
+        pub write_timeout: Duration = Duration::from_secs(60),
+    }
+}
+
+settings! {
+    /// How many may come in at once.
+    pub struct ConnectionSettings {
+        /// Open connections, at most; further ones are closed at once. Each idle one costs about 50 KiB of memory and a file
+        /// descriptor: RLIMIT_NOFILE is raised to fit, as far as the system allows.
+        pub connections: u32 = 10_000,
+    }
+}
+
+settings! {
+    /// Which requests a route takes, and what else its answers say.
+    pub struct RouteSettings {
+        /// URL path prefix, in whole segments: "/uploads/" takes /uploads/a/b and not /uploadsb. Where several routes fit, the
+        /// longest prefix wins, and one with a `host` wins over one without.
+        #[required = "\"/\""]
+        pub path: String = String::new(),
+        /// Host name that the request must ask for, without port. Without it, every host fits.
+        #[example = "\"uploads.example.com\""]
+        pub host: Option<String> = None,
+        /// Host name or address, at most 300 characters, that clients are told to send the rest of an upload to (BITS-Host-Id). Only
+        /// needed where replicas do not share a store, or with `durability = "part"` and several replicas. The route answers to this
+        /// name too.
+        #[example = "\"node1.example.com\""]
+        pub host_id: Option<String> = None,
+        /// After how long without an answer from `host_id` a client goes back to the host it started with. In whole seconds.
+        pub host_id_fallback_timeout: Duration = Duration::from_secs(24 * 3_600),
+        /// Web server to which requests go that are neither BITS uploads nor downloads of this route. Without it they are refused.
+        #[example = "\"http://backend:8080\""]
+        pub upstream: Option<HttpOrigin> = None,
+    }
+}

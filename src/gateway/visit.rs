@@ -1,0 +1,209 @@
+//! One request, from its head to its line in the log.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::proxy::Session;
+use tokio::time::Instant;
+use tracing::Level;
+
+use super::Route;
+use super::listener::InFlightGuard;
+use super::rescue::{Rescue, Trouble};
+use crate::bits::{ContentRange, ErrorContext, Hresult, PacketKind};
+use crate::metrics::{DownloadOutcome, InProgress, Metrics, PacketOutcome};
+use crate::telemetry::Packets;
+
+/// Longest text of the client's choice that the log repeats, in bytes.
+const MAX_TEXT: usize = 512;
+
+/// What a request asks for, as the log and the metrics name it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    /// A packet.
+    Packet(PacketKind),
+    /// Anything else, by its method.
+    Method(String),
+}
+
+impl Kind {
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Packet(kind) => kind.name(),
+            Self::Method(method) => method,
+        }
+    }
+
+    fn shapes_session(&self) -> bool {
+        matches!(
+            self,
+            Self::Packet(PacketKind::CreateSession | PacketKind::CloseSession | PacketKind::CancelSession)
+        )
+    }
+}
+
+/// What is known of a request so far.
+#[derive(Debug)]
+pub(super) struct Visit {
+    started: Instant,
+    /// Counts it as being answered.
+    pub(super) in_flight: Option<InFlightGuard>,
+    /// Counts it as a packet in flight, if it is one.
+    pub(super) packet: Option<InProgress>,
+    pub(super) kind: Kind,
+    /// The path as sent, without the query: that may hold secrets.
+    pub(super) path: String,
+    pub(super) route: Option<Arc<Route>>,
+    /// The session as the log names it.
+    pub(super) session: Option<String>,
+    pub(super) range: Option<ContentRange>,
+    pub(super) status: Option<u16>,
+    pub(super) error: Option<(Hresult, ErrorContext)>,
+    /// What went wrong, in one word and in a sentence.
+    reason: Option<&'static str>,
+    pub(super) why: Option<String>,
+    level: Level,
+    /// Whether it asks for a file of ours.
+    pub(super) is_download: bool,
+    /// Whether its answer could not be sent in full.
+    pub(super) is_broken: bool,
+    /// How long the answer took; the time that a drained body takes afterwards is not the answer's.
+    pub(super) took: Option<Duration>,
+}
+
+impl Visit {
+    pub(super) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            in_flight: None,
+            packet: None,
+            kind: Kind::Method(String::new()),
+            path: String::new(),
+            route: None,
+            session: None,
+            range: None,
+            status: None,
+            error: None,
+            reason: None,
+            why: None,
+            level: Level::INFO,
+            is_download: false,
+            is_broken: false,
+            took: None,
+        }
+    }
+
+    /// Notes what went wrong, and what was done about it.
+    pub(super) fn fail(&mut self, trouble: &Trouble, rescue: &Rescue) {
+        self.error = rescue.error;
+        self.level = rescue.level;
+        self.reason = Some(rescue.label);
+        self.why = Some(trouble.to_string());
+    }
+
+    /// Notes that the answer is about to be sent.
+    pub(super) fn answered(&mut self, status: Option<u16>) {
+        self.status = status;
+        self.took = Some(self.started.elapsed());
+    }
+
+    /// Time from the head to the answer.
+    pub(super) fn duration(&self) -> Duration {
+        self.took.unwrap_or_else(|| self.started.elapsed())
+    }
+
+    fn failed(&self) -> bool {
+        self.is_broken || self.status.is_none_or(|status| status >= 400)
+    }
+
+    /// Counts the request, now that it is over.
+    pub(super) fn count(&self, session: &Session, metrics: &Metrics) {
+        if self.is_download {
+            let whole = self.status.filter(|_| !self.is_broken);
+            metrics.download_ended(whole.map_or(DownloadOutcome::Aborted, DownloadOutcome::of));
+            if let Some(route) = &self.route {
+                metrics.sent(&route.place.route, session.body_bytes_sent() as u64);
+            }
+        }
+        let Kind::Packet(kind) = self.kind else { return };
+        metrics.packet_ended(
+            kind,
+            self.status.map_or(PacketOutcome::Aborted, PacketOutcome::of),
+            self.duration(),
+        );
+        if let (Some((code, context)), Some(_)) = (self.error, self.status) {
+            metrics.error_answered(code, context);
+        }
+        if let Some(range) = self.range {
+            metrics.fragment_announced(range.len());
+        }
+        if let (PacketKind::Fragment, Some(route)) = (kind, &self.route) {
+            metrics.received(&route.place.route, session.body_bytes_read() as u64);
+        }
+    }
+
+    /// Writes the access line, if `log` wants it.
+    pub(super) fn log(&self, session: &Session, log: Packets) {
+        let wanted = match log {
+            Packets::All => true,
+            Packets::Errors => self.failed(),
+            Packets::Sessions => self.failed() || self.kind.shapes_session(),
+        };
+        if wanted {
+            self.write(session);
+        }
+    }
+
+    fn write(&self, session: &Session) {
+        let client = client(session);
+        let agent = user_agent(session);
+        // A macro needs the level as a constant.
+        macro_rules! line {
+            ($level:expr) => {
+                tracing::event!(
+                    target: "bits_gateway::access",
+                    $level,
+                    kind = %shortened(self.kind.name().as_bytes()).escape_ascii(),
+                    route = self.route.as_ref().map(|route| route.place.route.as_str()),
+                    path = %shortened(self.path.as_bytes()).escape_ascii(),
+                    status = self.status,
+                    hresult = self.error.map(|(code, _)| tracing::field::display(code)),
+                    session = self.session.as_deref(),
+                    range = self.range.map(|range| tracing::field::display(shown(range))),
+                    received = session.body_bytes_read() as u64,
+                    sent = session.body_bytes_sent() as u64,
+                    duration_ms = u64::try_from(self.duration().as_millis()).unwrap_or(u64::MAX),
+                    client = client.map(tracing::field::display),
+                    user_agent = agent.as_deref(),
+                    reason = self.reason,
+                    why = self.why.as_deref(),
+                    "request"
+                )
+            };
+        }
+        match self.level {
+            Level::ERROR => line!(Level::ERROR),
+            Level::WARN => line!(Level::WARN),
+            _ => line!(Level::INFO),
+        }
+    }
+}
+
+fn shown(range: ContentRange) -> String {
+    format!("{}..{}/{}", range.first(), range.end(), range.total())
+}
+
+/// The address at the other end of the connection.
+pub(super) fn client(session: &Session) -> Option<SocketAddr> {
+    session.client_addr().and_then(|address| address.as_inet()).copied()
+}
+
+fn shortened(text: &[u8]) -> &[u8] {
+    text.get(..MAX_TEXT).unwrap_or(text)
+}
+
+fn user_agent(session: &Session) -> Option<String> {
+    let agent = session.get_header(http::header::USER_AGENT)?.as_bytes();
+    Some(shortened(agent).escape_ascii().to_string())
+}

@@ -1,0 +1,18 @@
+//! The numbers that the rules compare with.
+
+use std::time::Duration;
+
+/// Limits of a route, as the rules need them. What is fixed at Create-Session is in the record instead.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Largest fragment, in bytes.
+    pub max_fragment_size: u64,
+    /// Largest part, in bytes: a quarter of the memory budget. A file that needs larger ones is too large.
+    pub max_part_size: u64,
+}
+
+impl Limits {
+    /// How long after the record said `publishing` an unknown multipart upload counts as completed: far beyond the
+    /// longest turn and the client's five minutes.
+    pub const PUBLISHING_SETTLES: Duration = Duration::from_secs(15 * 60);
+}

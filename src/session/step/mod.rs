@@ -1,0 +1,400 @@
+//! What a packet means for a session: one pure function.
+//!
+//! The caller loads a session, asks [`step`], saves what it is given **before** it acts, acts, and answers last.
+//! Every effect can be carried out again after a crash.
+
+use crate::bits::ContentRange;
+use crate::staging::PartPlan;
+
+use super::{Limits, ObjectTag, Outcome, Phase, Record, Session, Staged};
+
+/// What happens to a session.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// A fragment announces itself; its body has not been read.
+    Fragment(ContentRange),
+    /// As much of a fragment as came: every byte below `upto` is in `staged`, in a tail, or in the hands of the caller.
+    Received {
+        /// The offset of the next byte.
+        upto: u64,
+        /// The size of the file, as the fragment told it.
+        total: u64,
+        /// The multipart upload and all parts that are in the store by now.
+        staged: Staged,
+    },
+    /// The destination shows the file of this session.
+    Published(ObjectTag),
+    /// The destination is neither what it was at Create-Session nor this session's file.
+    Displaced,
+    /// The store does not know the multipart upload.
+    UploadGone {
+        /// Whether `publishing` is older than [`Limits::PUBLISHING_SETTLES`], by the store's own clock.
+        settled: bool,
+    },
+    /// The store refuses a part of the upload as not the one that the record lists.
+    PartsRefused,
+    /// Close-Session.
+    Close,
+    /// Cancel-Session.
+    Cancel {
+        /// Whether `publishing` is older than [`Limits::PUBLISHING_SETTLES`], by the store's own clock.
+        settled: bool,
+    },
+    /// The sweep saw no progress for the session time-out.
+    Silent,
+    /// Something new appeared after the sweep noted [`Phase::Expiring`].
+    Stirred,
+    /// An hour after it noted [`Phase::Expiring`] the sweep saw nothing new.
+    StillSilent,
+}
+
+/// What to do about it: save first, then act.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// The record to save by compare-and-swap before anything else.
+    pub save: Option<Record>,
+    /// What comes then.
+    pub then: Then,
+}
+
+/// What to do once the record is saved.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Then {
+    /// Read the body: its first `skip` bytes are stored already, the next one is the byte at `from`.
+    Receive {
+        /// Offset of the first byte that is wanted.
+        from: u64,
+        /// Bytes of the body before it.
+        skip: u64,
+    },
+    /// Keep what is in hand beyond the last recorded part as a tail, then answer.
+    KeepTail,
+    /// Put the whole file as one object, on the condition that the destination is what it was.
+    PutFile,
+    /// Complete the multipart upload, on the same condition.
+    Assemble,
+    /// Abort the multipart upload and delete what is staged, then answer.
+    Discard(Answer),
+    /// Answer.
+    Answer(Answer),
+}
+
+/// What the client is told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Answer {
+    /// Go on at this offset.
+    Next(u64),
+    /// It is done.
+    Done,
+    /// No.
+    Refused(Refusal),
+}
+
+/// Why a packet that parsed is not carried out.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Refusal {
+    /// The session has ended, or is somebody else's (MC-BUP 3.2.5.2.3).
+    NotFound,
+    /// It was created for another URL.
+    OtherTarget,
+    /// A fragment names another size than an earlier one (MC-BUP 2.2.1.2).
+    TotalChanged,
+    /// The file is larger than the route allows (MC-BUP 3.1.5.2.1).
+    TooLarge,
+    /// The fragment is larger than the route allows.
+    FragmentTooLarge,
+    /// The fragment begins beyond the next offset (MC-BUP 3.2.5.2.6).
+    OutOfStep,
+    /// The destination exists and may not be replaced (MC-BUP 2.2.1.2).
+    Exists,
+    /// Somebody else changed the destination, or the store lost the upload: the client shall start again.
+    Lost,
+    /// The file is being published: come back later.
+    Publishing,
+}
+
+impl Step {
+    const fn answer(answer: Answer) -> Self {
+        Self {
+            save: None,
+            then: Then::Answer(answer),
+        }
+    }
+
+    const fn refuse(refusal: Refusal) -> Self {
+        Self::answer(Answer::Refused(refusal))
+    }
+
+    const fn then(then: Then) -> Self {
+        Self { save: None, then }
+    }
+
+    const fn save(record: Record, then: Then) -> Self {
+        Self {
+            save: Some(record),
+            then,
+        }
+    }
+}
+
+/// What `input` means for `session`.
+///
+/// Total: every phase has an answer to every input.
+pub fn step(session: &Session, input: Input, limits: &Limits) -> Step {
+    match input {
+        Input::Fragment(range) => fragment(session, range, limits),
+        Input::Received { upto, total, staged } => received(session, upto, total, staged),
+        Input::Published(tag) => published(session, tag),
+        Input::Displaced => displaced(session),
+        Input::UploadGone { settled } => upload_gone(session, settled),
+        Input::PartsRefused => parts_refused(session),
+        Input::Close => close(session),
+        Input::Cancel { settled } => cancel(session, settled),
+        Input::Silent => silent(session),
+        Input::Stirred => stirred(session),
+        Input::StillSilent => still_silent(session),
+    }
+}
+
+/// MC-BUP 3.2.5.2.6, with the overlap rule of the win32 documentation.
+fn fragment(session: &Session, range: ContentRange, limits: &Limits) -> Step {
+    let record = &session.record;
+    if let Phase::Closed { .. } = record.phase {
+        return Step::refuse(Refusal::NotFound);
+    }
+    if record.total.is_some_and(|total| total != range.total()) {
+        return Step::refuse(Refusal::TotalChanged);
+    }
+    let part_size = PartPlan::part_size_for(range.total(), record.part_size);
+    if range.total() > record.max_upload_size || part_size > limits.max_part_size {
+        return Step::refuse(Refusal::TooLarge);
+    }
+    if range.len() > limits.max_fragment_size {
+        return Step::refuse(Refusal::FragmentTooLarge);
+    }
+    let staged = match &record.phase {
+        Phase::Published { .. } => return Step::answer(Answer::Next(range.total())),
+        // All bytes are in the store: whichever of them come again, what is left to do is to publish them.
+        Phase::Publishing { .. } => return Step::then(Then::Assemble),
+        Phase::Closed { .. } => return Step::refuse(Refusal::NotFound),
+        Phase::Open(staged) | Phase::Expiring(staged) => staged,
+    };
+    let end = session.end();
+    if range.first() > end {
+        return Step::refuse(Refusal::OutOfStep);
+    }
+    // A packet that is taken revives the session before a byte of it is stored (design: expiry).
+    let revived = matches!(record.phase, Phase::Expiring(_)).then(|| Phase::Open(staged.clone()));
+    let holds_whole_file = range.first() == 0 && range.end() == range.total();
+    let learns_total = record.total.is_none() && !holds_whole_file;
+    let save = (revived.is_some() || learns_total).then(|| {
+        let mut next = record.clone();
+        if let Some(phase) = revived {
+            next.phase = phase;
+        }
+        if learns_total {
+            next.total = Some(range.total());
+            next.part_size = part_size;
+        }
+        next
+    });
+    let then = if range.end() <= end && !range.is_empty() {
+        Then::Answer(Answer::Next(end))
+    } else {
+        Then::Receive {
+            from: end,
+            skip: end - range.first(),
+        }
+    };
+    Step { save, then }
+}
+
+/// The body is in: parts are listed, the rest becomes a tail, and the last byte publishes.
+fn received(session: &Session, upto: u64, total: u64, staged: Staged) -> Step {
+    let record = &session.record;
+    let (Phase::Open(before) | Phase::Expiring(before)) = &record.phase else {
+        return by_then(session, total);
+    };
+    let part_size = PartPlan::part_size_for(total, record.part_size);
+    let plan = PartPlan::new(part_size, total);
+    if upto >= total && plan.is_small() {
+        return Step::then(Then::PutFile);
+    }
+    let mut next = record.clone();
+    next.total = Some(total);
+    next.part_size = part_size;
+    if upto >= total {
+        next.phase = Phase::Publishing { staged, mark: None };
+        return Step::save(next, Then::Assemble);
+    }
+    let unchanged = staged == *before && matches!(record.phase, Phase::Open(_)) && record.total == Some(total);
+    let keeps_tail = upto > staged.end();
+    next.phase = Phase::Open(staged);
+    Step {
+        save: (!unchanged).then_some(next),
+        then: if keeps_tail {
+            Then::KeepTail
+        } else {
+            Then::Answer(Answer::Next(upto))
+        },
+    }
+}
+
+/// The session moved on while a body was being received.
+fn by_then(session: &Session, total: u64) -> Step {
+    match &session.record.phase {
+        Phase::Published { .. } => Step::answer(Answer::Next(total)),
+        Phase::Publishing { .. } => Step::then(Then::Assemble),
+        Phase::Open(_) | Phase::Expiring(_) => Step::refuse(Refusal::OutOfStep),
+        Phase::Closed { .. } => Step::refuse(Refusal::NotFound),
+    }
+}
+
+/// The mark before the Ack: no answer carries the total unless the record says that the file is published.
+fn published(session: &Session, tag: ObjectTag) -> Step {
+    let record = &session.record;
+    match &record.phase {
+        Phase::Published { tag } => Step::answer(Answer::Next(tag.size)),
+        // The file is there all the same: a turn that was past its last look when the session ended.
+        Phase::Closed { .. } => Step::answer(Answer::Next(tag.size)),
+        Phase::Open(_) | Phase::Expiring(_) | Phase::Publishing { .. } => {
+            let mut next = record.clone();
+            let size = tag.size;
+            next.total = Some(size);
+            next.phase = Phase::Published { tag };
+            Step::save(next, Then::Answer(Answer::Next(size)))
+        }
+    }
+}
+
+/// Part 0: without overwriting 403, for the loser of a race as well; with it the client starts again by itself.
+fn displaced(session: &Session) -> Step {
+    let record = &session.record;
+    match &record.phase {
+        Phase::Published { tag } => Step::answer(Answer::Next(tag.size)),
+        Phase::Closed { .. } => Step::refuse(Refusal::NotFound),
+        Phase::Open(_) | Phase::Expiring(_) | Phase::Publishing { .. } if !record.overwrite => {
+            Step::refuse(Refusal::Exists)
+        }
+        Phase::Open(_) | Phase::Expiring(_) | Phase::Publishing { .. } => {
+            end(session, Outcome::Lost, Answer::Refused(Refusal::Lost))
+        }
+    }
+}
+
+fn upload_gone(session: &Session, settled: bool) -> Step {
+    let record = &session.record;
+    match &record.phase {
+        Phase::Published { tag } => Step::answer(Answer::Next(tag.size)),
+        Phase::Closed { .. } => Step::refuse(Refusal::NotFound),
+        // The store ended the upload before all parts were in.
+        Phase::Open(_) | Phase::Expiring(_) => end(session, Outcome::Lost, Answer::Refused(Refusal::Lost)),
+        // An upload completes once. Long enough after the record said so, it was completed and somebody took the file.
+        Phase::Publishing { .. } if settled => {
+            let size = record.total.unwrap_or_default();
+            published(
+                session,
+                ObjectTag {
+                    size,
+                    ..ObjectTag::default()
+                },
+            )
+        }
+        Phase::Publishing { .. } => Step::refuse(Refusal::Publishing),
+    }
+}
+
+/// What is staged cannot be published any more: the client starts again by itself.
+fn parts_refused(session: &Session) -> Step {
+    match &session.record.phase {
+        Phase::Published { tag } => Step::answer(Answer::Next(tag.size)),
+        Phase::Closed { .. } => Step::refuse(Refusal::NotFound),
+        Phase::Open(_) | Phase::Expiring(_) | Phase::Publishing { .. } => {
+            end(session, Outcome::Lost, Answer::Refused(Refusal::Lost))
+        }
+    }
+}
+
+/// MC-BUP 3.2.5.2.7; before the last byte nothing is published (protocol digest, part 0).
+fn close(session: &Session) -> Step {
+    match &session.record.phase {
+        Phase::Open(_) | Phase::Expiring(_) => end(session, Outcome::Cancelled, Answer::Done),
+        // All bytes were received: finish what was begun, then close.
+        Phase::Publishing { .. } => Step::then(Then::Assemble),
+        Phase::Published { .. } => {
+            let mut next = session.record.clone();
+            next.phase = Phase::Closed {
+                outcome: Outcome::Completed,
+                upload: None,
+            };
+            Step::save(next, Then::Discard(Answer::Done))
+        }
+        Phase::Closed {
+            outcome: Outcome::Completed,
+            ..
+        } => Step::answer(Answer::Done),
+        Phase::Closed {
+            outcome: Outcome::Cancelled | Outcome::Expired | Outcome::Lost,
+            ..
+        } => Step::refuse(Refusal::NotFound),
+    }
+}
+
+/// MC-BUP 3.2.5.2.8; what is published stays (protocol digest, part 0).
+fn cancel(session: &Session, settled: bool) -> Step {
+    match &session.record.phase {
+        Phase::Open(_) | Phase::Expiring(_) => end(session, Outcome::Cancelled, Answer::Done),
+        Phase::Publishing { .. } if settled => end(session, Outcome::Cancelled, Answer::Done),
+        Phase::Publishing { .. } => Step::refuse(Refusal::Publishing),
+        Phase::Published { .. } => close(session),
+        Phase::Closed { .. } => Step::answer(Answer::Done),
+    }
+}
+
+fn silent(session: &Session) -> Step {
+    match &session.record.phase {
+        Phase::Open(staged) => {
+            let mut next = session.record.clone();
+            next.phase = Phase::Expiring(staged.clone());
+            Step::save(next, Then::Answer(Answer::Done))
+        }
+        Phase::Publishing { .. } => end(session, Outcome::Expired, Answer::Done),
+        Phase::Published { .. } => close(session),
+        Phase::Expiring(_) | Phase::Closed { .. } => Step::answer(Answer::Done),
+    }
+}
+
+fn stirred(session: &Session) -> Step {
+    match &session.record.phase {
+        Phase::Expiring(staged) => {
+            let mut next = session.record.clone();
+            next.phase = Phase::Open(staged.clone());
+            Step::save(next, Then::Answer(Answer::Done))
+        }
+        Phase::Open(_) | Phase::Publishing { .. } | Phase::Published { .. } | Phase::Closed { .. } => {
+            Step::answer(Answer::Done)
+        }
+    }
+}
+
+fn still_silent(session: &Session) -> Step {
+    match &session.record.phase {
+        Phase::Expiring(_) => end(session, Outcome::Expired, Answer::Done),
+        Phase::Open(_) | Phase::Publishing { .. } | Phase::Published { .. } | Phase::Closed { .. } => {
+            Step::answer(Answer::Done)
+        }
+    }
+}
+
+/// The tombstone first, then everything staged goes.
+fn end(session: &Session, outcome: Outcome, answer: Answer) -> Step {
+    let mut next = session.record.clone();
+    next.phase = Phase::Closed {
+        outcome,
+        upload: session.record.upload().cloned(),
+    };
+    Step::save(next, Then::Discard(answer))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,385 @@
+//! Objects at their destinations, and the store's own time.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::{BoxStream, StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{
+    Attribute, Attributes, GetOptions, GetRange, GetResultPayload, ObjectMeta, ObjectStore, PutMode, PutOptions,
+    PutPayload, UpdateVersion,
+};
+use tokio::task::JoinHandle;
+
+use super::patience::{Patience, Unclear, briefly, worn_out};
+use super::records::{Version, bare};
+use super::tails::same_bytes;
+use super::{Error, Key, Store};
+use crate::bits::SessionId;
+use crate::clock::Timestamp;
+use crate::session::{Before, ObjectTag};
+
+/// The metadata that names the session that published an object. Letters only: Azure takes no hyphen, proxies drop underscores.
+pub(super) const SESSION_METADATA: &str = "bitssession";
+
+/// What every uploaded object is served as: nothing that a browser would run.
+pub(super) const CONTENT_TYPE: &str = "application/octet-stream";
+pub(super) const CONTENT_DISPOSITION: &str = "attachment";
+
+/// Bytes of a local file that are read at once; one more piece of it is read ahead.
+const PIECE: u64 = 1 << 20;
+
+/// An object as a look at it shows it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Seen {
+    /// What makes a write conditional on it.
+    pub tag: ObjectTag,
+    /// When it was written, by the clock of the store.
+    pub modified: Timestamp,
+    /// The session that published it, if it was one of ours and the store keeps metadata.
+    pub session: Option<SessionId>,
+}
+
+/// An object that is being read.
+pub struct ObjectRead {
+    /// What was opened.
+    pub tag: ObjectTag,
+    /// When it was written, by the clock of the store.
+    pub modified: Timestamp,
+    /// Bytes in the whole object.
+    pub size: u64,
+    /// Which of them come.
+    pub range: Range<u64>,
+    /// Its media type, where the store keeps one.
+    pub content_type: Option<String>,
+    /// The bytes of the range. At most two pieces of 1 MiB are held for it when they come from a local directory.
+    pub stream: BoxStream<'static, Result<Bytes, Error>>,
+}
+
+impl std::fmt::Debug for ObjectRead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { tag, range, .. } = self;
+        f.debug_struct("ObjectRead")
+            .field("tag", tag)
+            .field("range", range)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// What the destination is; `None` when there is nothing.
+    ///
+    /// # Errors
+    /// Trouble with the store.
+    pub async fn look(&self, key: &Key) -> Result<Option<Seen>, Error> {
+        look_at(self.destinations(), &self.path(key)?).await
+    }
+
+    /// Publishes a whole file with one put, if the destination still is what `before` says.
+    ///
+    /// It may be repeated after a lost answer: an object that names this session and has the right size is its own. Where
+    /// the store keeps no metadata, an object of exactly these bytes counts as its own.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when the destination is neither what `before` says nor this session's; else trouble with the store.
+    pub async fn put_file(
+        &self,
+        key: &Key,
+        session: SessionId,
+        bytes: Vec<Bytes>,
+        before: &Before,
+    ) -> Result<ObjectTag, Error> {
+        let path = self.path(key)?;
+        let payload: PutPayload = bytes.into_iter().collect();
+        let size = payload.content_length() as u64;
+        let options = PutOptions {
+            mode: mode_of(before),
+            attributes: attributes(session),
+            ..PutOptions::default()
+        };
+        let mut patience = Patience::new();
+        loop {
+            let put = self.destinations().put_opts(&path, payload.clone(), options.clone());
+            let mut last = match put.await.map_err(|error| Unclear::from(Error::from(error))) {
+                Ok(result) => {
+                    return Ok(ObjectTag {
+                        etag: result.e_tag,
+                        version: result.version,
+                        size,
+                    });
+                }
+                Err(Unclear::Failed(error)) => return Err(error),
+                Err(Unclear::Look(error)) => error,
+            };
+            match look_at(self.destinations(), &path).await {
+                Ok(seen) => match standing(seen.as_ref(), session, size, before) {
+                    Standing::Ours(tag) => return Ok(tag),
+                    Standing::AsBefore => {}
+                    Standing::Changed => return self.same_content(&path, seen, &payload).await,
+                },
+                Err(error) => last = error,
+            }
+            if !patience.again().await {
+                return Err(worn_out(last));
+            }
+        }
+    }
+
+    /// Whether an object that names no session holds just the bytes that were to be put.
+    async fn same_content(&self, path: &Path, seen: Option<Seen>, payload: &PutPayload) -> Result<ObjectTag, Error> {
+        let Some(seen) = seen.filter(|seen| seen.session.is_none() && seen.tag.size == payload.content_length() as u64)
+        else {
+            return Err(Error::Conflict);
+        };
+        let found = match self
+            .destinations()
+            .get_opts(path, if_match(&seen.tag))
+            .await
+            .map_err(Error::from)
+        {
+            Ok(found) => found.into_stream().try_collect::<Vec<_>>().await?,
+            Err(Error::NotFound) => return Err(Error::Conflict),
+            Err(error) => return Err(error),
+        };
+        if same_bytes(&found, payload.as_ref()) {
+            Ok(seen.tag)
+        } else {
+            Err(Error::Conflict)
+        }
+    }
+
+    /// Opens an object for reading: all of it, or a range that lies within it. With `if_tag`, only if it still is that object.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Conflict`] when it is not the object of `if_tag`; else trouble with the store.
+    pub async fn read(
+        &self,
+        key: &Key,
+        range: Option<Range<u64>>,
+        if_tag: Option<&ObjectTag>,
+    ) -> Result<ObjectRead, Error> {
+        let path = self.path(key)?;
+        let options = GetOptions {
+            range: range.map(GetRange::Bounded),
+            ..if_tag.map(if_match).unwrap_or_default()
+        };
+        let found = briefly(self.destinations().get_opts(&path, options)).await?;
+        let tag = tag_of(&found.meta);
+        // Not every store honours the condition of a read.
+        if if_tag.is_some_and(|asked| !same_object(asked, &tag)) {
+            return Err(Error::Conflict);
+        }
+        let modified = timestamp(&found.meta);
+        let range = found.range.clone();
+        let content_type = found
+            .attributes
+            .get(&Attribute::ContentType)
+            .map(|value| value.to_string());
+        let stream = match found.payload {
+            GetResultPayload::File(file, _) => pieces(file, range.clone()),
+            GetResultPayload::Stream(stream) => stream.map_err(Error::from).boxed(),
+        };
+        Ok(ObjectRead {
+            size: tag.size,
+            tag,
+            modified,
+            range,
+            content_type,
+            stream,
+        })
+    }
+
+    /// The time of the store, to the second: `LastModified` of a small object that is put for it.
+    ///
+    /// # Errors
+    /// Trouble with the store.
+    pub async fn now(&self) -> Result<Timestamp, Error> {
+        let path = self.layout().clock();
+        briefly(
+            self.sessions()
+                .put_opts(&path, PutPayload::default(), PutMode::Overwrite.into()),
+        )
+        .await?;
+        let seen = look_at(self.sessions(), &path).await?;
+        seen.map(|seen| seen.modified).ok_or(Error::NotFound)
+    }
+
+    /// Whether this process is to sweep now: at most one in every `interval` is told so, over all processes, by compare-and-swap on
+    /// one object. Returns the time of the store, against which ages are to be measured.
+    ///
+    /// # Errors
+    /// Trouble with the store.
+    pub async fn elect_sweeper(&self, interval: Duration) -> Result<Option<Timestamp>, Error> {
+        let path = self.layout().sweep();
+        let now = self.now().await?;
+        let options = GetOptions {
+            head: true,
+            ..GetOptions::default()
+        };
+        let mode = match briefly(self.sessions().get_opts(&path, options)).await {
+            Ok(last) if now.since(timestamp(&last.meta)) < interval => return Ok(None),
+            Ok(last) => Version::of(&last.meta).update(),
+            Err(Error::NotFound) => PutMode::Create,
+            Err(error) => return Err(error),
+        };
+        // Random bytes: where ETags are hashes of the content, the same content would be the same version.
+        let body = crate::clock::random_id().to_string();
+        match briefly(self.sessions().put_opts(&path, body.into(), mode.into())).await {
+            Ok(_) => Ok(Some(now)),
+            // Lost, or one's own write came back as a conflict: then nobody sweeps in this interval, which harms nothing.
+            Err(Error::Conflict) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What a destination is to a session that wants to publish there.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Standing {
+    /// The session's own file.
+    Ours(ObjectTag),
+    /// What it was at Create-Session.
+    AsBefore,
+    /// Something else.
+    Changed,
+}
+
+/// What `seen` is to the session that wants to publish `size` bytes over `before`.
+pub(super) fn standing(seen: Option<&Seen>, session: SessionId, size: u64, before: &Before) -> Standing {
+    match (seen, before) {
+        (Some(seen), _) if seen.session == Some(session) && seen.tag.size == size => Standing::Ours(seen.tag.clone()),
+        (None, Before::Absent) => Standing::AsBefore,
+        (Some(seen), Before::Present(before)) if same_object(&seen.tag, before) => Standing::AsBefore,
+        _ => Standing::Changed,
+    }
+}
+
+/// Whether two tags speak of the same state of an object.
+pub(super) fn same_object(one: &ObjectTag, other: &ObjectTag) -> bool {
+    let etags = match (&one.etag, &other.etag) {
+        (Some(one), Some(other)) => bare(one) == bare(other),
+        _ => true,
+    };
+    let versions = match (&one.version, &other.version) {
+        (Some(one), Some(other)) => one == other,
+        _ => true,
+    };
+    etags && versions && one.size == other.size
+}
+
+/// The condition on a put that `before` demands.
+pub(super) fn mode_of(before: &Before) -> PutMode {
+    match before {
+        Before::Absent => PutMode::Create,
+        Before::Present(tag) => PutMode::Update(UpdateVersion {
+            e_tag: tag.etag.clone(),
+            version: tag.version.clone(),
+        }),
+    }
+}
+
+/// What is stored with every published object.
+pub(super) fn attributes(session: SessionId) -> Attributes {
+    Attributes::from_iter([
+        (Attribute::ContentType, CONTENT_TYPE.into()),
+        (Attribute::ContentDisposition, CONTENT_DISPOSITION.into()),
+        (
+            Attribute::Metadata(SESSION_METADATA.into()),
+            object_store::AttributeValue::from(session.as_key()),
+        ),
+    ])
+}
+
+/// What lies at `path`; `None` when nothing does.
+pub(super) async fn look_at(objects: &dyn ObjectStore, path: &Path) -> Result<Option<Seen>, Error> {
+    let options = GetOptions {
+        head: true,
+        ..GetOptions::default()
+    };
+    match briefly(objects.get_opts(path, options)).await {
+        Ok(found) => {
+            let session = found.attributes.get(&Attribute::Metadata(SESSION_METADATA.into()));
+            Ok(Some(Seen {
+                tag: tag_of(&found.meta),
+                modified: timestamp(&found.meta),
+                session: session.and_then(|id| id.parse().ok()),
+            }))
+        }
+        Err(Error::NotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn tag_of(meta: &ObjectMeta) -> ObjectTag {
+    ObjectTag {
+        etag: meta.e_tag.clone(),
+        version: meta.version.clone(),
+        size: meta.size,
+    }
+}
+
+fn if_match(tag: &ObjectTag) -> GetOptions {
+    GetOptions {
+        if_match: tag.etag.clone(),
+        ..GetOptions::default()
+    }
+}
+
+/// When an object was written, by the clock of the store.
+pub(super) fn timestamp(meta: &ObjectMeta) -> Timestamp {
+    Timestamp::from_millis(u64::try_from(meta.last_modified.timestamp_millis()).unwrap_or_default())
+}
+
+/// The bytes of a range of a local file, in large pieces, the next one being read while the last one is sent.
+fn pieces(file: File, range: Range<u64>) -> BoxStream<'static, Result<Bytes, Error>> {
+    struct Pieces {
+        file: Arc<File>,
+        next: Option<JoinHandle<std::io::Result<Bytes>>>,
+        at: u64,
+        end: u64,
+    }
+
+    impl Pieces {
+        /// Begins to read the next piece, if there is one.
+        fn ahead(mut self) -> Self {
+            let length = PIECE.min(self.end - self.at);
+            self.next = (length > 0).then(|| {
+                let (file, at) = (Arc::clone(&self.file), self.at);
+                tokio::task::spawn_blocking(move || read_piece(&file, at, length))
+            });
+            self.at += length;
+            self
+        }
+    }
+
+    let begin = Pieces {
+        file: Arc::new(file),
+        next: None,
+        at: range.start,
+        end: range.end.max(range.start),
+    };
+    futures::stream::try_unfold(begin.ahead(), |mut pieces| async move {
+        let Some(reading) = pieces.next.take() else {
+            return Ok(None);
+        };
+        let piece = reading.await.map_err(|error| Error::Unavailable(error.to_string()))?;
+        let piece = piece.map_err(|error| Error::Unavailable(format!("reading a file: {error}")))?;
+        Ok(Some((piece, pieces.ahead())))
+    })
+    .boxed()
+}
+
+fn read_piece(mut file: &File, at: u64, length: u64) -> std::io::Result<Bytes> {
+    file.seek(SeekFrom::Start(at))?;
+    // At most `PIECE`, which fits.
+    let mut piece = Vec::with_capacity(length as usize);
+    file.take(length).read_to_end(&mut piece)?;
+    if piece.len() as u64 != length {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(piece.into())
+}

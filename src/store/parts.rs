@@ -1,0 +1,94 @@
+//! Multipart uploads: parts that any process can go on with, and their publication as one object.
+
+use bytes::Bytes;
+
+use super::objects::{Standing, look_at, standing};
+use super::{CompleteError, Error, Key, Store};
+use crate::bits::SessionId;
+use crate::clock::Timestamp;
+use crate::session::{Before, ObjectTag};
+use crate::staging::{PartId, PartRange, RecordedPart, UploadId};
+
+impl Store {
+    /// Begins a multipart upload to `key`; the published object will name `session` where the store keeps metadata.
+    ///
+    /// # Errors
+    /// Trouble with the store. An upload may have begun all the same: nobody knows its id, the sweep clears it away.
+    pub async fn begin(&self, key: &Key, session: SessionId) -> Result<UploadId, Error> {
+        self.destination().begin(&self.path(key)?, session).await
+    }
+
+    /// Stores a part; storing the same one again is harmless.
+    ///
+    /// # Errors
+    /// [`Error::UnknownUpload`] when the upload was completed, aborted or dropped by the store; else trouble with the store.
+    pub async fn put_part(
+        &self,
+        key: &Key,
+        upload: &UploadId,
+        part: PartRange,
+        bytes: Vec<Bytes>,
+    ) -> Result<PartId, Error> {
+        let payload = bytes.into_iter().collect();
+        self.destination()
+            .put_part(&self.path(key)?, upload, part, payload)
+            .await
+    }
+
+    /// What the published object will be known by, on stores that can tell before completion (the local directory).
+    ///
+    /// # Errors
+    /// Trouble with the store.
+    pub async fn mark(&self, key: &Key, upload: &UploadId) -> Result<Option<String>, Error> {
+        self.destination().mark(&self.path(key)?, upload).await
+    }
+
+    /// Publishes the parts as one object if the destination still is what `before` says. It may be repeated after a lost answer:
+    /// an object of this session's own counts as success.
+    ///
+    /// # Errors
+    /// [`CompleteError`].
+    pub async fn complete(
+        &self,
+        key: &Key,
+        session: SessionId,
+        upload: &UploadId,
+        parts: &[RecordedPart],
+        before: &Before,
+        mark: Option<&str>,
+    ) -> Result<ObjectTag, CompleteError> {
+        let path = self.path(key)?;
+        if self.is_careful() {
+            let size = parts.last().map_or(0, RecordedPart::end);
+            match standing(
+                look_at(self.destinations(), &path).await?.as_ref(),
+                session,
+                size,
+                before,
+            ) {
+                Standing::Ours(tag) => return Ok(tag),
+                Standing::AsBefore => {}
+                Standing::Changed => return Err(CompleteError::Changed),
+            }
+        }
+        self.destination()
+            .complete(&path, session, upload, parts, before, mark)
+            .await
+    }
+
+    /// Forgets an upload and its parts; one that is unknown counts as forgotten.
+    ///
+    /// # Errors
+    /// Trouble with the store.
+    pub async fn abort(&self, key: &Key, upload: &UploadId) -> Result<(), Error> {
+        self.destination().abort(&self.path(key)?, upload).await
+    }
+
+    /// The unfinished uploads to `key` and when they began, by the clock of the store; empty where it can't tell.
+    ///
+    /// # Errors
+    /// Trouble with the store.
+    pub async fn list_uploads(&self, key: &Key) -> Result<Vec<(UploadId, Timestamp)>, Error> {
+        self.destination().uploads(&self.path(key)?).await
+    }
+}

@@ -1,0 +1,381 @@
+//! Logs, and what this program calls itself in them.
+//!
+//! One line for each event, whatever a client put into it: JSON escapes by itself, text escapes every control character. The
+//! keys `ts`, `level`, `target` and `msg` come first and are stable; the fields of the event follow.
+
+use std::fmt::{self, Write as _};
+use std::io::{IsTerminal, Write as _};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// The version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The commit it was built from, when the build was told (`BITS_GATEWAY_REVISION`).
+pub const REVISION: &str = match option_env!("BITS_GATEWAY_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Format {
+    /// Text on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Which packets get an access line.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Packets {
+    /// All of them.
+    #[default]
+    All,
+    /// Those that were not answered 2xx.
+    Errors,
+    /// Create-Session, Close-Session and Cancel-Session, and errors.
+    Sessions,
+}
+
+/// Begins to log to standard output, for the rest of the life of the process.
+///
+/// # Errors
+/// A sentence, when `level` is none, or when somebody logs already.
+pub fn start(format: Format, level: &str) -> Result<(), String> {
+    let targets = targets(level)?;
+    let json = match format {
+        Format::Auto => !std::io::stdout().is_terminal(),
+        Format::Json => true,
+        Format::Text => false,
+    };
+    let lines = Lines { json, write: write_out };
+    tracing_subscriber::registry()
+        .with(lines.with_filter(targets))
+        .try_init()
+        .map_err(|error| error.to_string())
+}
+
+/// Logs panics as one line each, and calls `count` for each.
+pub fn report_panics(count: impl Fn() + Send + Sync + 'static) {
+    std::panic::set_hook(Box::new(move |panic| {
+        count();
+        let thread = std::thread::current();
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(
+            target: "bits_gateway::panic",
+            thread = thread.name().unwrap_or_default(),
+            location,
+            // Empty unless RUST_BACKTRACE asks for it.
+            backtrace = %std::backtrace::Backtrace::capture(),
+            "{}",
+            panic.payload_as_str().unwrap_or("panic without a message"),
+        );
+    }));
+}
+
+/// Whether `level` says how much is logged: a level, or a list of levels for parts of the program.
+///
+/// # Errors
+/// A sentence about the first part that does not.
+pub fn check_level(level: &str) -> Result<(), String> {
+    targets(level).map(drop)
+}
+
+/// What passes. The level without a target is that of this program; the libraries below it say warnings only, unless they are
+/// named: what they say at lower levels is much, and some of it confidential.
+fn targets(level: &str) -> Result<Targets, String> {
+    let mut targets = Targets::new().with_default(LevelFilter::WARN);
+    for part in level.split(',').map(str::trim) {
+        let (target, word) = match part.split_once('=') {
+            Some((target, word)) => (Some(target), word),
+            None => (None, part),
+        };
+        let level = LEVELS
+            .iter()
+            .find_map(|(name, level)| (*name == word).then_some(*level))
+            .ok_or_else(|| {
+                let names: Vec<_> = LEVELS.iter().map(|(name, _)| *name).collect();
+                format!("{word:?} is none of {}", names.join(", "))
+            })?;
+        targets = match target {
+            Some(target) => targets.with_target(target, level),
+            None => targets
+                .with_default(level.min(LevelFilter::WARN))
+                .with_target("bits_gateway", level),
+        };
+    }
+    Ok(targets)
+}
+
+const LEVELS: [(&str, LevelFilter); 6] = [
+    ("off", LevelFilter::OFF),
+    ("error", LevelFilter::ERROR),
+    ("warn", LevelFilter::WARN),
+    ("info", LevelFilter::INFO),
+    ("debug", LevelFilter::DEBUG),
+    ("trace", LevelFilter::TRACE),
+];
+
+/// Writes events as lines.
+struct Lines<W> {
+    json: bool,
+    write: W,
+}
+
+fn write_out(line: &str) {
+    // Nobody is left to tell when standard output is gone.
+    let _ = std::io::stdout().lock().write_all(line.as_bytes());
+}
+
+impl<S: Subscriber, W: Fn(&str) + 'static> Layer<S> for Lines<W> {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut seen = Seen::default();
+        event.record(&mut seen);
+        let mut ts = String::new();
+        // Writing to a string does not fail.
+        let _ = SystemTime.format_time(&mut Writer::new(&mut ts));
+        let metadata = event.metadata();
+        // Events of the `log` crate carry their real target as a field.
+        let target = seen.target.take().unwrap_or_else(|| metadata.target().to_owned());
+        let level = level_name(*metadata.level());
+        let line = if self.json {
+            seen.as_json(&ts, level, &target)
+        } else {
+            seen.as_text(&ts, level, &target)
+        };
+        (self.write)(&line);
+    }
+}
+
+const fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warn",
+        Level::INFO => "info",
+        Level::DEBUG => "debug",
+        Level::TRACE => "trace",
+    }
+}
+
+/// What an event says.
+#[derive(Default)]
+struct Seen {
+    target: Option<String>,
+    message: String,
+    fields: Vec<(&'static str, serde_json::Value)>,
+}
+
+impl Seen {
+    fn as_json(&self, ts: &str, level: &str, target: &str) -> String {
+        let mut line = String::from("{");
+        let head = [("ts", ts), ("level", level), ("target", target), ("msg", &self.message)];
+        let fields = self.fields.iter().map(|(name, value)| (*name, value.to_string()));
+        let all = head
+            .into_iter()
+            .map(|(name, text)| (name, serde_json::Value::from(text).to_string()))
+            .chain(fields);
+        for (index, (name, value)) in all.enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            // A field may not pass for one of the first four.
+            let mark = if index >= head.len() && head.iter().any(|(taken, _)| *taken == name) {
+                "_"
+            } else {
+                ""
+            };
+            let _ = write!(line, "{comma}\"{name}{mark}\":{value}");
+        }
+        line.push_str("}\n");
+        line
+    }
+
+    fn as_text(&self, ts: &str, level: &str, target: &str) -> String {
+        let mut line = format!("{ts} {level:5} {}: ", Plain(target));
+        let _ = write!(line, "{}", Plain(&self.message));
+        for (name, value) in &self.fields {
+            let _ = match value {
+                // Quoted where a reader could not tell where it ends.
+                serde_json::Value::String(text) if text.is_empty() || text.contains([' ', '"', '=']) => {
+                    write!(line, " {name}={text:?}")
+                }
+                serde_json::Value::String(text) => write!(line, " {name}={}", Plain(text)),
+                other => write!(line, " {name}={other}"),
+            };
+        }
+        line.push('\n');
+        line
+    }
+
+    fn put(&mut self, field: &Field, value: serde_json::Value) {
+        match field.name() {
+            "message" => self.message = value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+            "log.target" => self.target = value.as_str().map(str::to_owned),
+            // Where in which file a library logged.
+            name if name.starts_with("log.") => {}
+            name => self.fields.push((name, value)),
+        }
+    }
+}
+
+impl Visit for Seen {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.put(field, value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, value.into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value.into());
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        let mut text = value.to_string();
+        let mut cause = value.source();
+        while let Some(error) = cause {
+            let _ = write!(text, ": {error}");
+            cause = error.source();
+        }
+        self.put(field, text.into());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, format!("{value:?}").into());
+    }
+}
+
+/// Text on one line, without anything that a terminal obeys.
+struct Plain<'t>(&'t str);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            if is_unsafe(c) {
+                write!(f, "{}", c.escape_default())?;
+            } else {
+                f.write_char(c)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Control characters, line ends of Unicode, and what turns the direction of writing around.
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// What is logged while `say` runs.
+    fn logged(json: bool, level: &str, say: impl FnOnce()) -> Vec<String> {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let into = Arc::clone(&lines);
+        let layer = Lines {
+            json,
+            write: move |line: &str| into.lock().unwrap().push(line.to_owned()),
+        };
+        let subscriber = tracing_subscriber::registry().with(layer.with_filter(targets(level).unwrap()));
+        tracing::subscriber::with_default(subscriber, say);
+        let lines = lines.lock().unwrap();
+        lines.clone()
+    }
+
+    #[test]
+    fn a_json_line_begins_with_its_four_keys_and_parses() {
+        let lines = logged(true, "info", || {
+            tracing::info!(target: "bits_gateway::x", bytes = 5_u64, ok = true, level = "fake", "took \"it\"\n{}", "\u{1b}[31m");
+        });
+        let [line] = &lines[..] else { panic!("{lines:?}") };
+        assert_eq!(line.matches('\n').count(), 1);
+        assert!(line.starts_with("{\"ts\":\"20"), "{line}");
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        let rest = line.split_once("\",\"level\"").unwrap().1;
+        assert_eq!(
+            rest,
+            ":\"info\",\"target\":\"bits_gateway::x\",\"msg\":\"took \\\"it\\\"\\n\\u001b[31m\",\"bytes\":5,\"ok\":true,\"level_\":\"fake\"}\n"
+        );
+        assert_eq!(value["msg"], "took \"it\"\n\u{1b}[31m");
+    }
+
+    #[test]
+    fn a_text_line_stays_one_line_whatever_is_in_it() {
+        let lines = logged(false, "info", || {
+            let key = "a\r\n2026 error forged: line\u{2028}\u{202e}";
+            tracing::warn!(target: "bits_gateway::x", key, plain = "b", "said {key}");
+        });
+        let [line] = &lines[..] else { panic!("{lines:?}") };
+        let said = line.split_once(" warn  ").unwrap().1;
+        assert_eq!(
+            said,
+            "bits_gateway::x: said a\\r\\n2026 error forged: line\\u{2028}\\u{202e} \
+             key=\"a\\r\\n2026 error forged: line\\u{2028}\\u{202e}\" plain=b\n"
+        );
+    }
+
+    #[test]
+    fn libraries_say_warnings_only_unless_they_are_named() {
+        let say = || {
+            tracing::debug!(target: "bits_gateway::x", "own");
+            tracing::debug!(target: "object_store::client", "theirs");
+            tracing::warn!(target: "object_store::client", "warning");
+        };
+        let messages = |level| {
+            let lines = logged(false, level, say);
+            lines
+                .iter()
+                .map(|line| line.rsplit(": ").next().unwrap().trim().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(messages("debug"), ["own", "warning"]);
+        assert_eq!(messages("info,object_store=debug"), ["theirs", "warning"]);
+        assert_eq!(messages("error"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_causes() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] std::io::Error);
+
+        let error = Outer(std::io::Error::other("inner"));
+        let lines = logged(false, "info", || {
+            tracing::error!(target: "bits_gateway::x", error = &error as &(dyn std::error::Error + 'static), "failed");
+        });
+        assert!(lines[0].ends_with("failed error=\"outer: inner\"\n"), "{lines:?}");
+    }
+
+    #[test]
+    fn a_level_that_is_none_is_refused() {
+        assert_eq!(check_level("info,bits_gateway::upload=debug"), Ok(()));
+        assert_eq!(
+            check_level("inof"),
+            Err("\"inof\" is none of off, error, warn, info, debug, trace".to_owned())
+        );
+        assert!(check_level("info,x=").is_err());
+        assert!(check_level("").is_err());
+    }
+}

@@ -1,0 +1,541 @@
+//! The floor on a store in memory: whole uploads, several replicas, little memory.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock::SystemClock;
+use crate::metrics::Metrics;
+use crate::session::{Principal, Target};
+use crate::store::Store;
+
+const KIB: u64 = 1024;
+
+/// A body that is all there.
+struct Whole(VecDeque<Bytes>);
+
+impl Whole {
+    fn of(data: &[u8], chunk: usize) -> Self {
+        Self(data.chunks(chunk.max(1)).map(Bytes::copy_from_slice).collect())
+    }
+}
+
+impl Body for Whole {
+    async fn next(&mut self) -> Result<Option<Bytes>, BodyBroken> {
+        tokio::task::yield_now().await;
+        Ok(self.0.pop_front())
+    }
+}
+
+/// A body that breaks off after what it has.
+struct Broken(Whole);
+
+impl Body for Broken {
+    async fn next(&mut self) -> Result<Option<Bytes>, BodyBroken> {
+        self.0.0.pop_front().map(Some).ok_or(BodyBroken::Disconnected)
+    }
+}
+
+/// A body that stops moving for ever after what it has.
+struct Stuck(Whole);
+
+impl Body for Stuck {
+    async fn next(&mut self) -> Result<Option<Bytes>, BodyBroken> {
+        match self.0.0.pop_front() {
+            Some(chunk) => Ok(Some(chunk)),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn rules(part_size: u64) -> Rules {
+    Rules {
+        overwrite: false,
+        max_upload_size: 1 << 40,
+        max_fragment_size: 1 << 40,
+        part_size,
+        session_timeout: Duration::from_secs(3600),
+        closed_session_memory: Duration::from_secs(3600),
+        durability: Durability::Fragment,
+        coordination: Coordination::Shared,
+    }
+}
+
+fn place(store: &Store, rules: Rules) -> Arc<Place> {
+    Arc::new(Place {
+        route: "/".to_owned(),
+        store: store.clone(),
+        rules,
+    })
+}
+
+fn replica(memory: u64) -> Uploads {
+    Uploads::new(
+        Budget::new(memory, Duration::from_secs(60)),
+        Arc::new(SystemClock),
+        Metrics::new(["/"]),
+    )
+}
+
+fn asked(key: &str) -> Asked {
+    Asked {
+        principal: Principal::anonymous(),
+        target: Target {
+            route: "/".to_owned(),
+            key: key.to_owned(),
+            query: None,
+        },
+        url: format!("http://h/{key}"),
+    }
+}
+
+async fn stored(store: &Store, key: &str) -> Option<Vec<u8>> {
+    use futures::TryStreamExt;
+    let read = store.read(&Key::parse(key).unwrap(), None, None).await.ok()?;
+    let chunks: Vec<Bytes> = read.stream.try_collect().await.unwrap();
+    Some(chunks.concat())
+}
+
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|index| (index * 31 % 251) as u8).collect()
+}
+
+async fn send(
+    uploads: &Uploads,
+    place: &Arc<Place>,
+    id: SessionId,
+    data: &[u8],
+    first: usize,
+    end: usize,
+) -> Fragmented {
+    let range = ContentRange::new(first as u64, end as u64, data.len() as u64).unwrap();
+    uploads
+        .fragment(place, &asked("f.bin"), id, range, &mut Whole::of(&data[first..end], 7))
+        .await
+}
+
+#[tokio::test]
+async fn files_of_every_size_around_a_part_arrive_whole() {
+    for size in [0, 1, 63, 64, 65, 127, 128, 129, 1000] {
+        for step in [1, 10, 64, 100, 1000] {
+            let store = Store::memory();
+            let place = place(&store, rules(64));
+            let uploads = replica(KIB * KIB);
+            let data = pattern(size);
+            let id = uploads.create(&place, asked("f.bin")).await.unwrap();
+            let mut at = 0;
+            while at < size || size == 0 {
+                assert_eq!(
+                    stored(&store, "f.bin").await,
+                    None,
+                    "nothing shows before the last byte"
+                );
+                let end = (at + step).min(size);
+                let fragmented = send(&uploads, &place, id, &data, at, end).await;
+                assert_eq!(fragmented.verdict, Ok(()), "size {size} step {step} at {at}");
+                assert_eq!(fragmented.next, Some(end as u64));
+                at = end;
+                if size == 0 {
+                    break;
+                }
+            }
+            assert_eq!(stored(&store, "f.bin").await.unwrap(), data, "size {size} step {step}");
+            assert_eq!(
+                send(&uploads, &place, id, &data, at.saturating_sub(step), size)
+                    .await
+                    .next,
+                Some(size as u64)
+            );
+            uploads.close(&place, &asked("f.bin"), id).await.unwrap();
+            uploads.close(&place, &asked("f.bin"), id).await.unwrap();
+            assert_eq!(
+                send(&uploads, &place, id, &data, 0, size).await.verdict,
+                Err(Refused::SessionNotFound)
+            );
+            let left = store.list_session(id).await.unwrap();
+            assert_eq!(left.len(), 1, "only the tombstone is left: {left:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_gap_is_refused_and_what_is_stored_never_changes() {
+    let store = Store::memory();
+    let place = place(&store, rules(64));
+    let uploads = replica(KIB * KIB);
+    let data = pattern(300);
+    let id = uploads.create(&place, asked("f.bin")).await.unwrap();
+    let gap = send(&uploads, &place, id, &data, 10, 20).await;
+    assert_eq!((gap.verdict, gap.next), (Err(Refused::OutOfStep), Some(0)));
+    assert_eq!(send(&uploads, &place, id, &data, 0, 100).await.next, Some(100));
+    let mut other = data.clone();
+    other[50..100].fill(0xEE);
+    assert_eq!(send(&uploads, &place, id, &other, 50, 150).await.next, Some(150));
+    let whole_duplicate = send(&uploads, &place, id, &other, 60, 90).await;
+    assert_eq!((whole_duplicate.verdict, whole_duplicate.next), (Ok(()), Some(150)));
+    assert_eq!(send(&uploads, &place, id, &data, 150, 300).await.next, Some(300));
+    assert_eq!(stored(&store, "f.bin").await.unwrap(), data);
+}
+
+#[tokio::test]
+async fn another_total_is_refused_and_the_session_goes_on() {
+    let store = Store::memory();
+    let place = place(&store, rules(64));
+    let uploads = replica(KIB * KIB);
+    let data = pattern(300);
+    let id = uploads.create(&place, asked("f.bin")).await.unwrap();
+    send(&uploads, &place, id, &data, 0, 100).await.verdict.unwrap();
+    let other = send(&uploads, &place, id, &pattern(301), 100, 200).await;
+    assert!(matches!(other.verdict, Err(Refused::InvalidArgument(_))));
+    assert_eq!(other.next, Some(100));
+    send(&uploads, &place, id, &data, 100, 300).await.verdict.unwrap();
+    assert_eq!(stored(&store, "f.bin").await.unwrap(), data);
+}
+
+#[tokio::test]
+async fn a_file_or_a_fragment_that_is_too_large_is_refused_before_a_byte_is_read() {
+    let store = Store::memory();
+    let uploads = replica(KIB * KIB);
+    let place = place(
+        &store,
+        Rules {
+            max_upload_size: 200,
+            max_fragment_size: 150,
+            ..rules(64)
+        },
+    );
+    let id = uploads.create(&place, asked("f.bin")).await.unwrap();
+    assert_eq!(
+        send(&uploads, &place, id, &pattern(201), 0, 10).await.verdict,
+        Err(Refused::TooLarge)
+    );
+    assert_eq!(
+        send(&uploads, &place, id, &pattern(200), 0, 151).await.verdict,
+        Err(Refused::FragmentTooLarge)
+    );
+    assert_eq!(send(&uploads, &place, id, &pattern(200), 0, 150).await.next, Some(150));
+    assert_eq!(
+        send(&uploads, &place, id, &pattern(200), 150, 200).await.next,
+        Some(200)
+    );
+}
+
+#[tokio::test]
+async fn nobody_else_learns_of_a_session() {
+    let store = Store::memory();
+    let place = place(&store, rules(64));
+    let uploads = replica(KIB * KIB);
+    let id = uploads.create(&place, asked("f.bin")).await.unwrap();
+    let stranger = Asked {
+        principal: Principal::named("mallory"),
+        ..asked("f.bin")
+    };
+    let range = ContentRange::new(0, 1, 2).unwrap();
+    for uploads in [&uploads, &replica(KIB * KIB)] {
+        let fragmented = uploads
+            .fragment(&place, &stranger, id, range, &mut Whole::of(b"x", 1))
+            .await;
+        assert_eq!(
+            (fragmented.verdict, fragmented.next),
+            (Err(Refused::SessionNotFound), None)
+        );
+        assert_eq!(
+            uploads.cancel(&place, &stranger, id).await,
+            Err(Refused::SessionNotFound)
+        );
+        let elsewhere = uploads
+            .fragment(&place, &asked("g.bin"), id, range, &mut Whole::of(b"x", 1))
+            .await;
+        assert!(matches!(elsewhere.verdict, Err(Refused::InvalidArgument(_))));
+    }
+    assert_eq!(send(&uploads, &place, id, &pattern(2), 0, 2).await.next, Some(2));
+}
+
+#[tokio::test]
+async fn a_destination_that_exists_is_refused_unless_it_may_be_replaced() {
+    let store = Store::memory();
+    let keep = place(&store, rules(64));
+    let replace = place(
+        &store,
+        Rules {
+            overwrite: true,
+            ..rules(64)
+        },
+    );
+    let uploads = replica(KIB * KIB);
+    for size in [10, 200] {
+        let old = uploads.create(&replace, asked("f.bin")).await.unwrap();
+        send(&uploads, &replace, old, &pattern(size), 0, size)
+            .await
+            .verdict
+            .unwrap();
+        assert_eq!(uploads.create(&keep, asked("f.bin")).await, Err(Refused::Exists));
+        let new = uploads.create(&replace, asked("f.bin")).await.unwrap();
+        let data = vec![7; size];
+        send(&uploads, &replace, new, &data, 0, 5).await.verdict.unwrap();
+        assert_eq!(stored(&store, "f.bin").await.unwrap(), pattern(size));
+        send(&uploads, &replace, new, &data, 5, size).await.verdict.unwrap();
+        assert_eq!(stored(&store, "f.bin").await.unwrap(), data);
+    }
+}
+
+#[tokio::test]
+async fn of_two_sessions_for_one_key_one_wins_and_the_loser_leaves_its_file_alone() {
+    for size in [10, 200] {
+        for overwrite in [false, true] {
+            let store = Store::memory();
+            let place = place(&store, Rules { overwrite, ..rules(64) });
+            let (here, there) = (replica(KIB * KIB), replica(KIB * KIB));
+            let first = here.create(&place, asked("f.bin")).await.unwrap();
+            let second = there.create(&place, asked("f.bin")).await.unwrap();
+            send(&there, &place, second, &vec![2; size], 0, size)
+                .await
+                .verdict
+                .unwrap();
+            let lost = send(&here, &place, first, &vec![1; size], 0, size)
+                .await
+                .verdict
+                .unwrap_err();
+            if overwrite {
+                assert!(matches!(lost, Refused::Lost(_)), "{lost:?}");
+            } else {
+                assert_eq!(lost, Refused::Exists);
+                assert_eq!(
+                    send(&there, &place, first, &vec![1; size], 0, size).await.verdict,
+                    Err(Refused::Exists)
+                );
+            }
+            assert_eq!(stored(&store, "f.bin").await.unwrap(), vec![2; size]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn cancel_frees_everything_and_leaves_published_files_alone() {
+    let store = Store::memory();
+    let place = place(&store, rules(64));
+    let uploads = replica(KIB * KIB);
+    let data = pattern(300);
+    let id = uploads.create(&place, asked("f.bin")).await.unwrap();
+    send(&uploads, &place, id, &data, 0, 200).await.verdict.unwrap();
+    uploads.cancel(&place, &asked("f.bin"), id).await.unwrap();
+    uploads.cancel(&place, &asked("f.bin"), id).await.unwrap();
+    assert_eq!(
+        uploads.close(&place, &asked("f.bin"), id).await,
+        Err(Refused::SessionNotFound)
+    );
+    assert_eq!(store.list_session(id).await.unwrap().len(), 1);
+    assert_eq!(stored(&store, "f.bin").await, None);
+
+    let id = uploads.create(&place, asked("f.bin")).await.unwrap();
+    send(&uploads, &place, id, &data, 0, 300).await.verdict.unwrap();
+    uploads.cancel(&place, &asked("f.bin"), id).await.unwrap();
+    assert_eq!(stored(&store, "f.bin").await.unwrap(), data);
+    uploads.close(&place, &asked("f.bin"), id).await.unwrap();
+}
+
+#[tokio::test]
+async fn close_before_the_last_byte_publishes_nothing() {
+    let store = Store::memory();
+    let place = place(&store, rules(64));
+    let uploads = replica(KIB * KIB);
+    let id = uploads.create(&place, asked("f.bin")).await.unwrap();
+    send(&uploads, &place, id, &pattern(300), 0, 299).await.verdict.unwrap();
+    uploads.close(&place, &asked("f.bin"), id).await.unwrap();
+    assert_eq!(stored(&store, "f.bin").await, None);
+    assert_eq!(store.list_session(id).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_leaves_its_first_bytes_when_they_are_worth_it() {
+    let store = Store::memory();
+    let place = place(&store, rules(1024 * KIB));
+    let uploads = replica(64 * 1024 * KIB);
+    let data = pattern(300 * 1024);
+    let id = uploads.create(&place, asked("f.bin")).await.unwrap();
+    let range = ContentRange::new(0, 200 * KIB, 300 * KIB).unwrap();
+    for (came, kept) in [(1000usize, 0), (100 * 1024, 100 * KIB)] {
+        let mut body = Broken(Whole::of(&data[..came], 4096));
+        let fragmented = uploads.fragment(&place, &asked("f.bin"), id, range, &mut body).await;
+        assert_eq!(fragmented.verdict, Err(Refused::Body(BodyBroken::Disconnected)));
+        assert_eq!(
+            replica(KIB * KIB).next_offset(&place, &asked("f.bin"), id).await,
+            Some(kept)
+        );
+    }
+    send(&uploads, &place, id, &data, 0, data.len()).await.verdict.unwrap();
+    assert_eq!(stored(&store, "f.bin").await.unwrap(), data);
+}
+
+#[tokio::test]
+async fn a_newer_packet_takes_the_turn_of_one_that_hangs() {
+    let store = Store::memory();
+    let place = place(&store, rules(1024 * KIB));
+    let uploads = replica(64 * 1024 * KIB);
+    let data = pattern(300 * 1024);
+    let id = uploads.create(&place, asked("f.bin")).await.unwrap();
+    let hanging = tokio::spawn({
+        let (uploads, place, data) = (uploads.clone(), place.clone(), data.clone());
+        async move {
+            let range = ContentRange::new(0, 200 * KIB, 300 * KIB).unwrap();
+            let mut body = Stuck(Whole::of(&data[..100 * 1024], 4096));
+            uploads.fragment(&place, &asked("f.bin"), id, range, &mut body).await
+        }
+    });
+    while uploads.0.budget.used() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let newer = send(&uploads, &place, id, &data, 0, data.len()).await;
+    assert_eq!((newer.verdict, newer.next), (Ok(()), Some(data.len() as u64)));
+    assert!(matches!(hanging.await.unwrap().verdict, Err(Refused::Busy { .. })));
+    assert_eq!(stored(&store, "f.bin").await.unwrap(), data);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_clients_share_little_memory_and_all_finish() {
+    let store = Store::memory();
+    let place = place(&store, rules(64 * KIB));
+    let uploads = replica(256 * KIB);
+    let data = pattern(150 * 1024);
+    let clients: Vec<_> = (0..40)
+        .map(|client| {
+            let (uploads, place, data) = (uploads.clone(), place.clone(), data.clone());
+            tokio::spawn(async move {
+                let name = format!("f{client}.bin");
+                let id = uploads.create(&place, asked(&name)).await.unwrap();
+                let mut at = 0;
+                while at < data.len() {
+                    let end = (at + 40_000).min(data.len());
+                    let range = ContentRange::new(at as u64, end as u64, data.len() as u64).unwrap();
+                    let mut body = Whole::of(&data[at..end], 4096);
+                    let fragmented = uploads.fragment(&place, &asked(&name), id, range, &mut body).await;
+                    assert_eq!((fragmented.verdict, fragmented.next), (Ok(()), Some(end as u64)));
+                    at = end;
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+    for client in 0..40 {
+        assert_eq!(stored(&store, &format!("f{client}.bin")).await.unwrap(), data);
+    }
+    assert!(uploads.0.budget.used() <= 256 * KIB);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_sleeps_on_memory_gives_it_to_those_who_wait() {
+    let store = Store::memory();
+    let place = place(&store, rules(256 * KIB));
+    let uploads = replica(1024 * KIB);
+    let data = pattern(512 * 1024);
+    let mut sleepers = Vec::new();
+    for client in 0..8 {
+        let (uploads, place, data) = (uploads.clone(), place.clone(), data.clone());
+        sleepers.push(tokio::spawn(async move {
+            let name = format!("s{client}.bin");
+            let id = uploads.create(&place, asked(&name)).await.unwrap();
+            let range = ContentRange::new(0, 512 * KIB, 512 * KIB).unwrap();
+            let mut body = Stuck(Whole::of(&data[..100 * 1024], 4096));
+            uploads.fragment(&place, &asked(&name), id, range, &mut body).await
+        }));
+    }
+    while uploads.0.budget.used() < 1024 * KIB {
+        tokio::task::yield_now().await;
+    }
+    let id = uploads.create(&place, asked("f.bin")).await.unwrap();
+    assert_eq!(send(&uploads, &place, id, &data, 0, data.len()).await.verdict, Ok(()));
+    assert_eq!(stored(&store, "f.bin").await.unwrap(), data);
+    sleepers.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn with_durability_part_a_restart_goes_back_to_the_last_part_boundary() {
+    let store = Store::memory();
+    let place = place(
+        &store,
+        Rules {
+            durability: Durability::Part,
+            ..rules(64)
+        },
+    );
+    let uploads = replica(KIB * KIB);
+    let data = pattern(300);
+    let id = uploads.create(&place, asked("f.bin")).await.unwrap();
+    for (first, end) in [(0, 50), (50, 100), (100, 150)] {
+        let fragmented = send(&uploads, &place, id, &data, first, end).await;
+        assert_eq!((fragmented.verdict, fragmented.next), (Ok(()), Some(end as u64)));
+    }
+    let restarted = replica(KIB * KIB);
+    let fragmented = send(&restarted, &place, id, &data, 150, 200).await;
+    assert_eq!(
+        (fragmented.verdict, fragmented.next),
+        (Err(Refused::OutOfStep), Some(128))
+    );
+    assert_eq!(send(&restarted, &place, id, &data, 128, 300).await.next, Some(300));
+    assert_eq!(stored(&store, "f.bin").await.unwrap(), data);
+}
+
+#[tokio::test]
+async fn more_parts_than_a_page_holds_are_recorded_in_pages() {
+    let store = Store::memory();
+    let place = place(&store, rules(4));
+    let uploads = replica(KIB * KIB);
+    let data = pattern(4 * 450 + 3);
+    let id = uploads.create(&place, asked("f.bin")).await.unwrap();
+    send(&uploads, &place, id, &data, 0, 1500).await.verdict.unwrap();
+    let elsewhere = replica(KIB * KIB);
+    send(&elsewhere, &place, id, &data, 1500, data.len())
+        .await
+        .verdict
+        .unwrap();
+    assert_eq!(stored(&store, "f.bin").await.unwrap(), data);
+    elsewhere.close(&place, &asked("f.bin"), id).await.unwrap();
+    assert_eq!(store.list_session(id).await.unwrap().len(), 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// Packets of one session go to any replica, are repeated, overlap, run ahead; replicas are forgotten at random.
+    #[test]
+    fn whatever_the_packets_and_replicas_the_file_is_the_file(
+        size in 1usize..400,
+        part_size in 5u64..120,
+        packets in proptest::collection::vec((0usize..3, -40i64..40, 1usize..150, any::<bool>()), 1..40),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let store = Store::memory();
+            let place = place(&store, rules(part_size));
+            let mut replicas: Vec<_> = (0..3).map(|_| replica(KIB * KIB)).collect();
+            let data = pattern(size);
+            let id = replicas[0].create(&place, asked("f.bin")).await.unwrap();
+            let mut acknowledged = 0u64;
+            for (who, shift, length, restart) in packets {
+                let first = usize::try_from((acknowledged as i64 + shift).clamp(0, size as i64 - 1)).unwrap();
+                let end = (first + length).min(size);
+                let fragmented = send(&replicas[who], &place, id, &data, first, end).await;
+                let next = fragmented.next.unwrap();
+                assert!(next >= acknowledged, "an acknowledged byte was taken back");
+                match fragmented.verdict {
+                    Ok(()) => assert!(next >= end as u64),
+                    Err(Refused::OutOfStep) => assert!(next < first as u64),
+                    Err(other) => panic!("{other:?}"),
+                }
+                assert_eq!(stored(&store, "f.bin").await.is_some(), next == size as u64);
+                acknowledged = next;
+                if restart {
+                    replicas[who] = replica(KIB * KIB);
+                }
+            }
+            let fragmented = send(&replicas[0], &place, id, &data, usize::try_from(acknowledged).unwrap().min(size - 1), size).await;
+            assert_eq!((fragmented.verdict, fragmented.next), (Ok(()), Some(size as u64)));
+            assert_eq!(stored(&store, "f.bin").await.unwrap(), data);
+        });
+    }
+}

@@ -1,0 +1,68 @@
+//! What this process remembers of a session: a cache that may be stale.
+
+use crate::budget::Reservation;
+use crate::clock::{Timestamp, Uptime};
+use crate::session::Session;
+use crate::staging::Piece;
+use crate::store::{Loaded, Version};
+
+/// Bytes of the unfinished part, kept so that completing it needs no read. They count against the memory budget and are
+/// given back whenever somebody else needs it.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) piece: Piece,
+    pub(super) memory: Reservation,
+}
+
+/// A session as this process knows it.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) session: Session,
+    pub(super) version: Version,
+    /// When the store last modified the record, by its own clock; unknown after a write of ours.
+    pub(super) modified: Option<Timestamp>,
+    /// When the record was last read or written.
+    pub(super) looked: Uptime,
+    /// When the tails were last listed.
+    pub(super) listed: Uptime,
+    /// Whether anything but the record may lie in the session's folder.
+    pub(super) littered: bool,
+    /// Whether acknowledged bytes are in `held` only (`durability = "part"`): without them this view is worth nothing.
+    pub(super) volatile: bool,
+    pub(super) held: Option<Held>,
+}
+
+impl View {
+    /// The view of a session that was just created.
+    pub(super) fn created(session: Session, version: Version) -> Self {
+        let now = Uptime::now();
+        Self {
+            session,
+            version,
+            modified: None,
+            looked: now,
+            listed: now,
+            littered: false,
+            volatile: false,
+            held: None,
+        }
+    }
+
+    /// The view of a session that was just loaded.
+    pub(super) fn loaded(loaded: Loaded) -> Self {
+        let now = Uptime::now();
+        Self {
+            session: Session {
+                record: loaded.stored.record,
+                tails: loaded.tails,
+            },
+            version: loaded.stored.version,
+            modified: Some(loaded.stored.modified),
+            looked: now,
+            listed: now,
+            littered: true,
+            volatile: false,
+            held: None,
+        }
+    }
+}

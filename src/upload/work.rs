@@ -1,0 +1,385 @@
+//! One packet at work: look, ask the rules, save, act, answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{debug, info, warn};
+
+use super::turn::Turn;
+use super::view::View;
+use super::{Asked, Inner, Place, Refused};
+use crate::bits::SessionId;
+use crate::clock::{Uptime, random_id};
+use crate::metrics::SessionEnd;
+use crate::session::{Answer, Input, Limits, ObjectTag, Outcome, Phase, Record, Refusal, Step, Then, step};
+use crate::staging::UploadId;
+use crate::store::{CompleteError, Error, Key, Name, Store};
+
+/// A view that is older than this is looked up again, whatever it says.
+const STALE: Duration = Duration::from_secs(10 * 60);
+
+/// A turn publishes only this long after it last looked at the record: then Cancel's 200 means that nothing new begins.
+const PUBLISH_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How often a packet may be overtaken by other replicas before the client is asked to come back.
+pub(super) const ATTEMPTS: usize = 8;
+
+/// Momentary trouble of the store: when to come back.
+pub(super) const STORE_RETRY: Duration = Duration::from_secs(30);
+
+/// A packet that has the turn of its session.
+pub(super) struct Work<'a> {
+    pub(super) uploads: &'a Inner,
+    pub(super) place: &'a Arc<Place>,
+    pub(super) asked: &'a Asked,
+    pub(super) id: SessionId,
+    pub(super) key: Key,
+    pub(super) turn: Turn<'a>,
+}
+
+/// Whether a record was saved, or somebody else's was found and loaded instead.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Saved {
+    Yes,
+    Overtaken,
+}
+
+impl Work<'_> {
+    /// The limits of the route, as the rules need them.
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
+            max_fragment_size: self.place.rules.max_fragment_size,
+            max_part_size: self.uploads.budget.total() / 4,
+        }
+    }
+
+    /// The view of the session, loaded when there is none or when it is `stale`.
+    pub(super) async fn look(&mut self, stale: bool) -> Result<&mut View, Refused> {
+        let known = self
+            .turn
+            .view
+            .as_ref()
+            .is_some_and(|view| view.listed.elapsed() < STALE);
+        if stale || !known {
+            self.load().await?;
+        }
+        self.turn.view.as_mut().ok_or(Refused::SessionNotFound)
+    }
+
+    /// Loads the session anew. Bytes that are held for it are forgotten: they may be another replica's by now.
+    pub(super) async fn load(&mut self) -> Result<(), Refused> {
+        let held = self.turn.view.take();
+        let volatile = held.filter(|view| view.volatile);
+        let Some(loaded) = self.place.store.load(self.id).await? else {
+            return Err(Refused::SessionNotFound);
+        };
+        let mut view = View::loaded(loaded);
+        if let Some(old) = volatile.filter(|old| old.version == view.version) {
+            // Nobody else may serve such a session: what this process holds of it is still true.
+            view.session.tails = old.session.tails;
+            view.held = old.held;
+            view.volatile = true;
+        }
+        self.turn
+            .view
+            .insert(view)
+            .session
+            .admit(&self.asked.principal, &self.asked.target)
+            .map_err(refused)
+    }
+
+    /// Asks the rules about `input`.
+    pub(super) fn rule(&self, input: Input) -> Result<Step, Refused> {
+        let view = self.turn.view.as_ref().ok_or(Refused::SessionNotFound)?;
+        Ok(step(&view.session, input, &self.limits()))
+    }
+
+    /// Saves `record` over the version that was seen. A crash after it finds the session in its new phase and goes on there.
+    pub(super) async fn save(&mut self, mut record: Record) -> Result<Saved, Refused> {
+        let Some(view) = self.turn.view.as_ref() else {
+            return Err(Refused::SessionNotFound);
+        };
+        if let Phase::Publishing { staged, mark } = &mut record.phase
+            && let (None, Some(upload)) = (&mark, &staged.upload)
+        {
+            *mark = self.place.store.mark(&self.key, upload).await?;
+        }
+        let record = record.stamped(random_id(), self.uploads.clock.now());
+        match self.place.store.replace_record(&record, &view.version).await {
+            Ok(version) => {
+                if record.phase.name() != view.session.record.phase.name() {
+                    self.tell(&record);
+                }
+                if let Some(view) = self.turn.view.as_mut() {
+                    view.session.record = record;
+                    view.version = version;
+                    view.modified = None;
+                    view.looked = Uptime::now();
+                }
+                Ok(Saved::Yes)
+            }
+            Err(Error::Conflict | Error::NotFound) => {
+                debug!(session = %self.id, "another replica changed the session meanwhile");
+                self.load().await?;
+                Ok(Saved::Overtaken)
+            }
+            Err(error) => {
+                // Whether it was saved is not known: the next turn looks.
+                *self.turn.view = None;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Whether this client may know of the session, and speaks of the right URL. A refusal never comes from a stale view.
+    pub(super) async fn admit(&mut self) -> Result<(), Refused> {
+        let asked = self.asked;
+        let view = self.look(false).await?;
+        if view.session.admit(&asked.principal, &asked.target).is_err() {
+            self.load().await?;
+        }
+        Ok(())
+    }
+
+    /// Asks once by name for the tail that a listing may have missed; `true` when there is one.
+    pub(super) async fn finds_tail(&mut self) -> Result<bool, Refused> {
+        let Some(view) = self.turn.view.as_mut() else {
+            return Ok(false);
+        };
+        let end = view.session.end();
+        let length = self.place.store.tail_length(self.id, end).await?;
+        view.session.tails.insert(end, end + length.unwrap_or_default());
+        Ok(length.is_some_and(|length| length > 0))
+    }
+
+    /// Carries out what needs no body: Close, Cancel, and the ends of turns.
+    pub(super) async fn settle(&mut self, input: impl Fn(bool) -> Input) -> Result<Answer, Refused> {
+        let mut next = input(false);
+        let mut fresh = false;
+        for _ in 0..ATTEMPTS {
+            if matches!(next, Input::Cancel { .. } | Input::UploadGone { .. }) && self.is_publishing() {
+                let settled = self.publishing_has_settled().await?;
+                next = match next {
+                    Input::Cancel { .. } => Input::Cancel { settled },
+                    _ => Input::UploadGone { settled },
+                };
+            }
+            let step = self.rule(next.clone())?;
+            if !fresh
+                && matches!(
+                    step,
+                    Step {
+                        save: None,
+                        then: Then::Answer(Answer::Refused(_))
+                    }
+                )
+            {
+                self.load().await?;
+                fresh = true;
+                continue;
+            }
+            if let Some(record) = step.save
+                && self.save(record).await? == Saved::Overtaken
+            {
+                fresh = true;
+                continue;
+            }
+            match step.then {
+                // The file is published now: what was asked for can go on.
+                Then::Answer(Answer::Next(_)) if matches!(input(false), Input::Close | Input::Cancel { .. }) => {
+                    next = input(false);
+                }
+                Then::Answer(answer) => return Ok(answer),
+                Then::Discard(answer) => {
+                    self.discard().await;
+                    return Ok(answer);
+                }
+                Then::Assemble => next = self.assemble(&input).await?,
+                Then::Receive { .. } | Then::KeepTail | Then::PutFile => {
+                    return Err(busy("the session is still receiving"));
+                }
+            }
+        }
+        Err(busy("other replicas keep changing the session"))
+    }
+
+    /// Completes the multipart upload. Gives back what that means for the session, or `resume` when it is already marked.
+    async fn assemble(&mut self, resume: impl Fn(bool) -> Input) -> Result<Input, Refused> {
+        let view = self.look_again_before_publishing().await?;
+        let record = &view.session.record;
+        let Phase::Publishing { staged, mark } = &record.phase else {
+            return Ok(resume(false));
+        };
+        let Some(upload) = staged.upload.clone() else {
+            return Ok(Input::PartsRefused);
+        };
+        let (before, mark, staged) = (record.before.clone(), mark.clone(), staged.clone());
+        let mut parts = Vec::with_capacity(staged.count());
+        for page in &staged.pages {
+            parts.extend(self.place.store.read_page(self.id, page).await?);
+        }
+        parts.extend(staged.parts);
+        let done = self
+            .place
+            .store
+            .complete(&self.key, self.id, &upload, &parts, &before, mark.as_deref())
+            .await;
+        self.published(done)
+            .await
+            .map(|input| input.unwrap_or_else(|| resume(false)))
+    }
+
+    async fn published(&mut self, done: Result<ObjectTag, CompleteError>) -> Result<Option<Input>, Refused> {
+        Ok(Some(match done {
+            Ok(tag) => Input::Published(tag),
+            Err(CompleteError::Changed) => Input::Displaced,
+            Err(CompleteError::InvalidPart(part)) => {
+                warn!(session = %self.id, key = %self.key, part, "the store refuses a part that it confirmed earlier");
+                Input::PartsRefused
+            }
+            Err(CompleteError::UnknownUpload) => {
+                // Another turn may have marked the file meanwhile.
+                self.load().await?;
+                if !self.is_publishing() {
+                    return Ok(None);
+                }
+                Input::UploadGone {
+                    settled: self.publishing_has_settled().await?,
+                }
+            }
+            Err(CompleteError::Store(error)) => return Err(error.into()),
+        }))
+    }
+
+    /// The view, looked up again when the last look is too long ago to publish by it.
+    pub(super) async fn look_again_before_publishing(&mut self) -> Result<&mut View, Refused> {
+        let late = self
+            .turn
+            .view
+            .as_ref()
+            .is_none_or(|view| view.looked.elapsed() >= PUBLISH_DEADLINE);
+        self.look(late).await
+    }
+
+    fn is_publishing(&self) -> bool {
+        self.turn
+            .view
+            .as_ref()
+            .is_some_and(|view| matches!(view.session.record.phase, Phase::Publishing { .. }))
+    }
+
+    /// Whether `publishing` is so old that no turn can still be at it, by the store's own clock.
+    async fn publishing_has_settled(&mut self) -> Result<bool, Refused> {
+        let Some(since) = self.turn.view.as_ref().and_then(|view| view.modified) else {
+            return Ok(false);
+        };
+        Ok(self.place.store.now().await?.since(since) >= Limits::PUBLISHING_SETTLES)
+    }
+
+    /// Frees what is staged. What fails here is left to the sweep, which finds the tombstone.
+    async fn discard(&mut self) {
+        let Some(view) = self.turn.view.as_mut() else { return };
+        view.held = None;
+        let upload = view.session.record.upload().cloned();
+        if upload.is_none() && !view.littered {
+            return;
+        }
+        match clear(&self.place.store, self.id, &self.key, upload.as_ref()).await {
+            Ok(()) => view.littered = false,
+            Err(error) => warn!(session = %self.id, %error, "what was staged is left to the sweep"),
+        }
+    }
+
+    /// One line for each event of a session.
+    fn tell(&self, record: &Record) {
+        let event = match &record.phase {
+            Phase::Open(_) => "revived",
+            Phase::Expiring(_) => "expiring",
+            Phase::Publishing { .. } => "publishing",
+            Phase::Published { .. } => "published",
+            Phase::Closed {
+                outcome: Outcome::Completed,
+                ..
+            } => "completed",
+            Phase::Closed {
+                outcome: Outcome::Cancelled,
+                ..
+            } => "cancelled",
+            Phase::Closed {
+                outcome: Outcome::Expired,
+                ..
+            } => "expired",
+            Phase::Closed {
+                outcome: Outcome::Lost, ..
+            } => "lost",
+        };
+        if let Phase::Closed { outcome, .. } = record.phase {
+            self.uploads.metrics.session_ended(&self.place.route, end_of(outcome));
+        }
+        info!(
+            target: "session",
+            event,
+            session = %self.id,
+            route = self.place.route,
+            key = %self.key,
+            principal = record.principal.as_str(),
+            size = record.total,
+        );
+    }
+}
+
+/// Aborts the multipart upload of an ended session and deletes everything but its record.
+async fn clear(store: &Store, id: SessionId, key: &Key, upload: Option<&UploadId>) -> Result<(), Error> {
+    if let Some(upload) = upload {
+        store.abort(key, upload).await?;
+    }
+    let names = store.list_session(id).await?.into_iter().map(|listed| listed.name);
+    store
+        .remove(id, names.filter(|name| !matches!(name, Name::Record)).collect())
+        .await
+}
+
+/// The upload room's word for a refusal of the rules.
+pub(super) fn refused(refusal: Refusal) -> Refused {
+    match refusal {
+        Refusal::NotFound => Refused::SessionNotFound,
+        Refusal::OtherTarget => Refused::InvalidArgument("the session was created for another URL"),
+        Refusal::TotalChanged => Refused::InvalidArgument("an earlier fragment named another size of the file"),
+        Refusal::TooLarge => Refused::TooLarge,
+        Refusal::FragmentTooLarge => Refused::FragmentTooLarge,
+        Refusal::OutOfStep => Refused::OutOfStep,
+        Refusal::Exists => Refused::Exists,
+        Refusal::Lost => Refused::Lost("the destination or what was staged was changed by somebody else"),
+        Refusal::Publishing => busy("the file is being published"),
+    }
+}
+
+const fn end_of(outcome: Outcome) -> SessionEnd {
+    match outcome {
+        Outcome::Completed => SessionEnd::Completed,
+        Outcome::Cancelled => SessionEnd::Cancelled,
+        Outcome::Expired => SessionEnd::Expired,
+        Outcome::Lost => SessionEnd::Lost,
+    }
+}
+
+/// Come back soon.
+pub(super) fn busy(why: impl Into<String>) -> Refused {
+    Refused::Busy {
+        retry_after: STORE_RETRY,
+        why: why.into(),
+    }
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::NotFound => Self::SessionNotFound,
+            Error::UnknownUpload => Self::Lost("the store no longer knows the multipart upload"),
+            Error::Full(why) => Self::Full(why),
+            Error::BadName(_) => Self::InvalidArgument("no file can have this name here"),
+            // An admin can put each of these right while the client waits: never an answer that ends its job.
+            Error::Conflict | Error::Unavailable(_) | Error::Denied(_) | Error::Corrupt(_) => busy(error.to_string()),
+        }
+    }
+}

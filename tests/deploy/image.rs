@@ -1,0 +1,76 @@
+//! The container image, built and used. Opt-in: it needs buildah, and a release build of everything.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use super::gateway::{Gateway, output, program};
+
+/// Covers what `make image` promises: the image serves as its own user, and a file that is uploaded through it comes back.
+#[test]
+fn an_upload_goes_through_the_image() {
+    if std::env::var_os("BITS_GATEWAY_TEST_IMAGE").is_none() {
+        // Not println: the harness would swallow it.
+        writeln!(
+            std::io::stderr(),
+            "SKIPPED: the container image: needs buildah and a release build; BITS_GATEWAY_TEST_IMAGE=1 switches it on"
+        )
+        .unwrap();
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let configuration = folder.path().join("storage.conf");
+    let [images, run] = ["images", "run"].map(|name| folder.path().join(name));
+    std::fs::write(
+        &configuration,
+        format!("[storage]\ndriver = \"vfs\"\ngraphroot = {images:?}\nrunroot = {run:?}\n"),
+    )
+    .unwrap();
+    let buildah = |arguments: &[&str]| {
+        let mut command = Command::new("buildah");
+        command
+            .args(arguments)
+            .env("CONTAINERS_STORAGE_CONF", &configuration)
+            .env("BUILDAH_ISOLATION", "chroot");
+        command
+    };
+
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let name = "localhost/bits-gateway:test";
+    output(
+        Command::new(root.join(".ci/image"))
+            .arg(name)
+            .env("CONTAINERS_STORAGE_CONF", &configuration)
+            .env("BUILDAH_ISOLATION", "chroot"),
+    );
+    let inspected = output(&mut buildah(&[
+        "inspect",
+        "--type",
+        "image",
+        "--format",
+        "{{.OCIv1.Config.User}} {{.OCIv1.Config.Entrypoint}}",
+        name,
+    ]));
+    assert_eq!(inspected.trim(), "65532:65532 [/bits-gateway]");
+
+    let container = output(&mut buildah(&["from", name])).trim().to_owned();
+    let served = Gateway::start(
+        buildah(&["run", &container, "--", "/bits-gateway"]),
+        &["--store", "/data"],
+    );
+    let file = folder.path().join("Cargo.lock");
+    std::fs::copy(root.join("Cargo.lock"), &file).unwrap();
+    let url = format!("http://{}/locks/Cargo.lock", served.address);
+    output(program().arg("upload").arg(&file).arg(&url));
+    let mounted = output(&mut buildah(&["mount", &container])).trim().to_owned();
+    let kept = Path::new(&mounted).join("data/locks/Cargo.lock");
+    assert_eq!(std::fs::read(&kept).unwrap(), std::fs::read(&file).unwrap());
+    assert_eq!(
+        std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(&kept).unwrap()),
+        65532
+    );
+
+    drop(served);
+    output(&mut buildah(&["rm", &container]));
+    output(&mut buildah(&["rmi", name]));
+}

@@ -1,0 +1,9 @@
+#![no_main]
+
+#[path = "../checks.rs"]
+#[expect(dead_code, reason = "the checks of the other targets")]
+mod checks;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    checks::protocol_list(data);
+});

@@ -1,0 +1,10 @@
+//! The rules of the house that no compiler knows: which room may name which, what the pure rooms keep out, how long a
+//! file may be, which statement of the protocol has its test, whether the documents hold together.
+//!
+//! `docs/architecture.md` says why the rules are what they are.
+
+mod documents;
+mod layering;
+mod requirements;
+mod rooms;
+mod source;
