@@ -196,13 +196,13 @@ impl App {
     /// # Errors
     /// [`Failed`], when a store turns out to be unfit.
     pub async fn live(mut self) -> Result<u8, Failed> {
-        let (unfit, mut found_unfit) = mpsc::channel(1);
-        let opened = self.probe_stores(&unfit);
-        tokio::spawn(self.once_open(opened));
         for door in &self.doors {
             info!(listener = "gateway", address = %door.address(), "listening");
         }
         self.gateway.open(std::mem::take(&mut self.doors))?;
+        let (unfit, mut found_unfit) = mpsc::channel(1);
+        let opened = self.probe_stores(&unfit);
+        tokio::spawn(self.once_open(opened));
         tokio::select! {
             asked = self.signals.next() => match asked {
                 Asked::Terminate => Ok(self.drain().await),
