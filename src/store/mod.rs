@@ -3,6 +3,8 @@
 mod azure;
 mod bucket;
 mod error;
+#[cfg(test)]
+pub(crate) mod faulty;
 mod google;
 mod keys;
 mod local;
