@@ -50,6 +50,7 @@ struct Lifetimes {
 #[derive(Debug)]
 struct Known {
     version: Version,
+    modified: Timestamp,
     route: String,
     key: String,
     phase: &'static str,
@@ -132,8 +133,12 @@ impl Broom {
     ) -> Result<(), Error> {
         let known = self.know(record).await?;
         let (phase, route) = (known.phase, known.route.clone());
+        // The record may have been written since it was listed: then the session is alive.
+        let silent_for = now.since(listed.newest.max(known.modified));
+        if silent_for < GRACE {
+            return Ok(());
+        }
         let lifetimes = self.lifetimes(&route);
-        let silent_for = now.since(listed.newest);
         match phase {
             "open" | "publishing" | "published" if silent_for >= lifetimes.silent => {
                 self.act(listed.id, Input::Silent, report).await
@@ -174,12 +179,15 @@ impl Broom {
         })
     }
 
-    /// Whether anything was stored for the session since its record was written.
-    async fn stirred(&self, id: SessionId, since: Timestamp) -> Result<bool, Error> {
+    /// Whether anything was stored for the session since it was found silent and its record says so.
+    ///
+    /// That was found in a list that was made before the record was written, and by then everything was older than [`GRACE`]: so
+    /// whatever is younger is new, also what came between the two, or within the same second.
+    async fn stirred(&self, id: SessionId, noted: Timestamp) -> Result<bool, Error> {
         let objects = self.store.list_session(id).await?;
         Ok(objects
             .iter()
-            .any(|object| object.name != Name::Record && object.modified > since))
+            .any(|object| object.name != Name::Record && noted.since(object.modified) < GRACE))
     }
 
     /// Does to a session what the rules say, by compare-and-swap on what was just read.
@@ -305,6 +313,7 @@ impl From<Stored> for Known {
             phase: stored.record.phase.name(),
             route: stored.record.target.route,
             key: stored.record.target.key,
+            modified: stored.modified,
             version: stored.version,
         }
     }
@@ -322,6 +331,7 @@ mod tests {
     use crate::clock::SystemClock;
     use crate::metrics::Metrics;
     use crate::session::{Principal, Target};
+    use crate::store::faulty::Depot;
     use crate::upload::{Asked, Body, BodyBroken, Coordination, Durability, Refused, Rules, Uploads};
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -334,10 +344,11 @@ mod tests {
         }
     }
 
-    fn place() -> Arc<Place> {
-        Arc::new(Place {
+    fn place() -> (Depot, Arc<Place>) {
+        let depot = Depot::memory();
+        let place = Arc::new(Place {
             route: "/".to_owned(),
-            store: Store::memory(),
+            store: depot.store(),
             rules: Rules {
                 overwrite: false,
                 max_upload_size: 1 << 40,
@@ -348,7 +359,8 @@ mod tests {
                 durability: Durability::Fragment,
                 coordination: Coordination::Shared,
             },
-        })
+        });
+        (depot, place)
     }
 
     fn replica() -> Uploads {
@@ -380,49 +392,97 @@ mod tests {
             .verdict
     }
 
-    /// A moment `after` what the store's clock says now.
-    async fn later(place: &Place, after: Duration) -> Timestamp {
-        place.store.now().await.unwrap().plus(after)
+    /// Sweeps after `pause` has gone by.
+    async fn sweep(broom: &mut Broom, depot: &Depot, pause: Duration) -> Report {
+        depot.advance(pause);
+        broom.sweep(depot.store().now().await.unwrap()).await.unwrap()
     }
 
     #[tokio::test]
     async fn a_silent_session_ends_in_two_steps_and_is_forgotten_at_last() {
-        let place = place();
+        let (depot, place) = place();
         let id = replica().create(&place, asked()).await.unwrap();
         send(&place, id, 0, 100).await.unwrap();
         let mut broom = Broom::new(&place);
-        let quiet = broom.sweep(later(&place, DAY / 2).await).await.unwrap();
+        let quiet = sweep(&mut broom, &depot, DAY / 2).await;
         assert_eq!((quiet.sessions, quiet.expiring), (1, 0));
-        assert_eq!(broom.sweep(later(&place, DAY).await).await.unwrap().expiring, 1);
-        assert_eq!(broom.sweep(later(&place, GRACE / 2).await).await.unwrap().expired, 0);
-        assert_eq!(broom.sweep(later(&place, GRACE).await).await.unwrap().expired, 1);
+        assert_eq!(sweep(&mut broom, &depot, DAY / 2).await.expiring, 1);
+        assert_eq!(sweep(&mut broom, &depot, GRACE / 2).await.expired, 0);
+        assert_eq!(sweep(&mut broom, &depot, GRACE / 2).await.expired, 1);
         assert_eq!(
             place.store.list_session(id).await.unwrap().len(),
             1,
             "only the tombstone is left"
         );
         assert_eq!(send(&place, id, 100, 200).await, Err(Refused::SessionNotFound));
-        assert_eq!(broom.sweep(later(&place, DAY).await).await.unwrap().forgotten, 0);
-        assert_eq!(broom.sweep(later(&place, 2 * DAY).await).await.unwrap().forgotten, 1);
+        assert_eq!(sweep(&mut broom, &depot, DAY).await.forgotten, 0);
+        assert_eq!(sweep(&mut broom, &depot, DAY).await.forgotten, 1);
         assert!(place.store.list_session(id).await.unwrap().is_empty());
     }
 
     #[tokio::test]
     async fn a_packet_revives_a_session_that_is_expiring() {
-        let place = place();
+        let (depot, place) = place();
         let id = replica().create(&place, asked()).await.unwrap();
         send(&place, id, 0, 100).await.unwrap();
         let mut broom = Broom::new(&place);
-        assert_eq!(broom.sweep(later(&place, DAY).await).await.unwrap().expiring, 1);
+        assert_eq!(sweep(&mut broom, &depot, DAY).await.expiring, 1);
         send(&place, id, 100, 110).await.unwrap();
-        assert_eq!(broom.sweep(later(&place, GRACE).await).await.unwrap().expired, 0);
+        assert_eq!(sweep(&mut broom, &depot, GRACE).await.expired, 0);
         send(&place, id, 110, 200).await.unwrap();
         assert!(place.store.look(&Key::parse("f").unwrap()).await.unwrap().is_some());
     }
 
     #[tokio::test]
+    async fn a_tail_that_was_stored_while_the_session_was_being_noted_as_expiring_revives_it() {
+        let (depot, place) = place();
+        let uploads = replica();
+        let id = uploads.create(&place, asked()).await.unwrap();
+        let range = ContentRange::new(0, 100, 200).unwrap();
+        let mut body = Whole(Some(Bytes::from(vec![1; 100])));
+        uploads.fragment(&place, &asked(), id, range, &mut body).await;
+        depot.advance(DAY);
+        let mut broom = Broom::new(&place);
+        // The broom has listed by now; before it writes, a replica that remembers the session goes on with it.
+        let known = place.store.read_record(id).await.unwrap().unwrap();
+        broom.known.insert(id, Known::from(known));
+        let range = ContentRange::new(100, 110, 200).unwrap();
+        let mut body = Whole(Some(Bytes::from(vec![1; 10])));
+        let taken = uploads.fragment(&place, &asked(), id, range, &mut body).await;
+        assert_eq!(taken.verdict, Ok(()));
+        let mut report = Report::default();
+        broom.act(id, Input::Silent, &mut report).await.unwrap();
+        assert_eq!(report.expiring, 1);
+        assert_eq!(sweep(&mut broom, &depot, GRACE).await.expired, 0);
+        assert_eq!(
+            send(&place, id, 110, 120).await,
+            Ok(()),
+            "what was acknowledged is still there"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_record_that_was_written_after_it_was_listed_is_not_silent() {
+        let (depot, place) = place();
+        let id = replica().create(&place, asked()).await.unwrap();
+        depot.advance(DAY);
+        let listed: Vec<_> = place.store.list_sessions().try_collect().await.unwrap();
+        let now = place.store.now().await.unwrap();
+        // The last byte comes in between.
+        send(&place, id, 0, 200).await.unwrap();
+        let mut broom = Broom::new(&place);
+        let record = listed[0].record.as_ref().unwrap();
+        broom
+            .tend(&listed[0], record, now, &mut Report::default())
+            .await
+            .unwrap();
+        let stored = place.store.read_record(id).await.unwrap().unwrap();
+        assert_eq!(stored.record.phase.name(), "published");
+    }
+
+    #[tokio::test]
     async fn what_no_record_names_goes_after_an_hour() {
-        let place = place();
+        let (depot, place) = place();
         let nobody = SessionId::new(random_id());
         place
             .store
@@ -430,20 +490,20 @@ mod tests {
             .await
             .unwrap();
         let mut broom = Broom::new(&place);
-        assert_eq!(broom.sweep(later(&place, GRACE / 2).await).await.unwrap().orphans, 0);
-        assert_eq!(broom.sweep(later(&place, GRACE).await).await.unwrap().orphans, 1);
+        assert_eq!(sweep(&mut broom, &depot, GRACE / 2).await.orphans, 0);
+        assert_eq!(sweep(&mut broom, &depot, GRACE / 2).await.orphans, 1);
         assert!(place.store.list_session(nobody).await.unwrap().is_empty());
     }
 
     #[tokio::test]
     async fn a_published_file_outlives_its_session() {
-        let place = place();
+        let (depot, place) = place();
         let id = replica().create(&place, asked()).await.unwrap();
         send(&place, id, 0, 200).await.unwrap();
         let mut broom = Broom::new(&place);
-        broom.sweep(later(&place, DAY).await).await.unwrap();
+        sweep(&mut broom, &depot, DAY).await;
         assert_eq!(replica().close(&place, &asked(), id).await, Ok(()));
-        assert_eq!(broom.sweep(later(&place, 2 * DAY).await).await.unwrap().forgotten, 1);
+        assert_eq!(sweep(&mut broom, &depot, 2 * DAY).await.forgotten, 1);
         assert!(place.store.look(&Key::parse("f").unwrap()).await.unwrap().is_some());
     }
 }
