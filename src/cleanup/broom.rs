@@ -55,6 +55,8 @@ struct Known {
     key: String,
     phase: &'static str,
     upload: Option<UploadId>,
+    /// Whether everything beside the record was removed by this process.
+    is_cleared: bool,
 }
 
 /// Sweeps one store.
@@ -151,8 +153,11 @@ impl Broom {
                 };
                 self.act(listed.id, input, report).await
             }
-            "closed" if now.since(record.modified) >= lifetimes.closed => self.forget(record, now, report).await,
-            "closed" if listed.objects > 1 => self.clear(listed.id).await,
+            "closed" if now.since(record.modified) >= lifetimes.closed => {
+                let is_overdue = now.since(record.modified) >= lifetimes.closed + 2 * STRAY_UPLOAD;
+                self.forget(record, is_overdue, now, report).await
+            }
+            "closed" if listed.objects > 1 || self.may_have_parts(listed.id) => self.clear(listed.id).await,
             _ => Ok(()),
         }
     }
@@ -231,16 +236,23 @@ impl Broom {
         Ok(())
     }
 
+    /// Whether the upload of an ended session may still be there: no list of objects shows its parts.
+    fn may_have_parts(&self, id: SessionId) -> bool {
+        let known = self.known.get(&id);
+        known.is_some_and(|known| known.upload.is_some() && !known.is_cleared)
+    }
+
     /// Removes what a crash left beside a tombstone.
-    async fn clear(&self, id: SessionId) -> Result<(), Error> {
+    async fn clear(&mut self, id: SessionId) -> Result<(), Error> {
         let stored = self.store.read_record(id).await?.ok_or(Error::NotFound)?;
-        match stored.record.phase {
-            Phase::Closed { .. } => {
-                self.clear_staged(id, &stored.record.target.key, stored.record.upload())
-                    .await
+        if let Phase::Closed { .. } = stored.record.phase {
+            self.clear_staged(id, &stored.record.target.key, stored.record.upload())
+                .await?;
+            if let Some(known) = self.known.get_mut(&id) {
+                known.is_cleared = true;
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     async fn clear_staged(&self, id: SessionId, key: &str, upload: Option<&UploadId>) -> Result<(), Error> {
@@ -254,10 +266,25 @@ impl Broom {
     }
 
     /// A tombstone goes last: abort again, list, delete, then the record.
-    async fn forget(&mut self, record: &ListedRecord, now: Timestamp, report: &mut Report) -> Result<(), Error> {
+    ///
+    /// Uploads that no record names are found by their key, and this may be the last record that tells it. So it waits for those that
+    /// are too young to be judged, and for a list of them, but not for ever: not every store gives one.
+    async fn forget(
+        &mut self,
+        record: &ListedRecord,
+        is_overdue: bool,
+        now: Timestamp,
+        report: &mut Report,
+    ) -> Result<(), Error> {
         self.clear(record.id).await?;
         if let Some(key) = self.known.get(&record.id).and_then(|known| Key::parse(&known.key).ok()) {
-            self.abort_strays(&key, now, report).await?;
+            match self.abort_strays(&key, now, report).await {
+                // Who may not list them leaves them to a rule of the bucket.
+                Ok(0) | Err(Error::Denied(_)) => {}
+                Ok(_) if !is_overdue => return Ok(()),
+                Err(error) if !is_overdue => return Err(error),
+                Ok(_) | Err(_) => debug!(session = %record.id, "forgotten without a look at the uploads to its key"),
+            }
         }
         self.store.remove_record(record.id, Some(&record.version)).await?;
         self.known.remove(&record.id);
@@ -265,12 +292,12 @@ impl Broom {
         Ok(())
     }
 
-    /// Aborts uploads to `key` that no record names: those of a crash between beginning one and recording it.
-    async fn abort_strays(&mut self, key: &Key, now: Timestamp, report: &mut Report) -> Result<(), Error> {
+    /// Aborts uploads to `key` that no record names: those of a crash between beginning one and recording it. Gives back how many are
+    /// left because they are too young.
+    async fn abort_strays(&mut self, key: &Key, now: Timestamp, report: &mut Report) -> Result<usize, Error> {
         let mut strays = self.store.list_uploads(key).await?;
-        strays.retain(|(_, began)| now.since(*began) >= STRAY_UPLOAD);
         if strays.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let records: Vec<ListedRecord> = self.store.list_records().try_collect().await?;
         for record in &records {
@@ -280,11 +307,14 @@ impl Broom {
                 Err(error) => return Err(error),
             }
         }
-        for (upload, _) in &strays {
+        let (old, young): (Vec<_>, Vec<_>) = strays
+            .into_iter()
+            .partition(|(_, began)| now.since(*began) >= STRAY_UPLOAD);
+        for (upload, _) in &old {
             self.store.abort(key, upload).await?;
             report.aborted += 1;
         }
-        Ok(())
+        Ok(young.len())
     }
 
     /// Objects whose record was not listed go only when a read, made after the list, says that there is none.
@@ -310,6 +340,7 @@ impl From<Stored> for Known {
     fn from(stored: Stored) -> Self {
         Self {
             upload: stored.record.upload().cloned(),
+            is_cleared: false,
             phase: stored.record.phase.name(),
             route: stored.record.target.route,
             key: stored.record.target.key,
@@ -478,6 +509,44 @@ mod tests {
             .unwrap();
         let stored = place.store.read_record(id).await.unwrap().unwrap();
         assert_eq!(stored.record.phase.name(), "published");
+    }
+
+    #[tokio::test]
+    async fn parts_that_a_tombstone_names_are_aborted_before_it_is_forgotten() {
+        let (depot, place) = place();
+        let id = replica().create(&place, asked()).await.unwrap();
+        send(&place, id, 0, 100).await.unwrap();
+        let key = Key::parse("f").unwrap();
+        // Killed between the tombstone and what comes after it, with nothing left that a list would show.
+        let stored = place.store.read_record(id).await.unwrap().unwrap();
+        let mut tombstone = stored.record.clone().stamped(random_id(), Timestamp::default());
+        tombstone.phase = Phase::Closed {
+            outcome: Outcome::Cancelled,
+            upload: stored.record.upload().cloned(),
+        };
+        place.store.replace_record(&tombstone, &stored.version).await.unwrap();
+        place.store.remove_tails(id, vec![64]).await.unwrap();
+        assert_eq!(place.store.list_uploads(&key).await.unwrap().len(), 1);
+        let report = sweep(&mut Broom::new(&place), &depot, GRACE).await;
+        assert_eq!((report.forgotten, report.failed), (0, 0));
+        assert!(place.store.list_uploads(&key).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_tombstone_waits_for_uploads_that_only_its_key_leads_to() {
+        let (depot, place) = place();
+        let id = replica().create(&place, asked()).await.unwrap();
+        let key = Key::parse("f").unwrap();
+        replica().cancel(&place, &asked(), id).await.unwrap();
+        depot.advance(2 * DAY - GRACE);
+        // Killed before any record could name it.
+        place.store.begin(&key, id).await.unwrap();
+        let mut broom = Broom::new(&place);
+        let early = sweep(&mut broom, &depot, GRACE).await;
+        assert_eq!((early.forgotten, early.aborted), (0, 0));
+        let late = sweep(&mut broom, &depot, STRAY_UPLOAD).await;
+        assert_eq!((late.forgotten, late.aborted), (1, 1));
+        assert!(place.store.list_uploads(&key).await.unwrap().is_empty());
     }
 
     #[tokio::test]
