@@ -222,6 +222,9 @@ impl Uploads {
         self.0
             .table
             .retain(|_, entry| Arc::strong_count(entry) > 1 || !entry.is_idle(IDLE));
+        // An entry that is forgotten, but stands in this list, would keep its place in memory.
+        let mut holding = self.0.holding.lock().unwrap_or_else(PoisonError::into_inner);
+        holding.retain(|entry| entry.strong_count() > 0);
     }
 
     /// How many sessions this process remembers.

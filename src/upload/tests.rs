@@ -498,6 +498,21 @@ async fn more_parts_than_a_page_holds_are_recorded_in_pages() {
     assert_eq!(store.list_session(id).await.unwrap().len(), 1);
 }
 
+#[tokio::test]
+async fn forgotten_sessions_leave_nothing_in_the_list_of_those_that_hold_bytes() {
+    let store = Store::memory();
+    let place = place(&store, rules(64));
+    let uploads = replica(KIB * KIB);
+    for _ in 0..10 {
+        let id = uploads.create(&place, asked("f.bin")).await.unwrap();
+        send(&uploads, &place, id, &pattern(300), 0, 10).await.verdict.unwrap();
+    }
+    assert_eq!(uploads.0.holding.lock().unwrap().len(), 10);
+    uploads.0.table.clear();
+    uploads.forget_idle();
+    assert!(uploads.0.holding.lock().unwrap().is_empty());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
