@@ -103,6 +103,12 @@ impl Uptime {
     pub fn elapsed(self) -> Duration {
         Self::now().0.saturating_sub(self.0)
     }
+
+    /// The point `by` before this one.
+    #[cfg(test)]
+    pub(crate) fn before(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(by))
+    }
 }
 
 /// A fresh random identifier (122 random bits from the operating system).

@@ -26,6 +26,11 @@ impl Session {
         }
     }
 
+    /// The next offset, unless the session has ended.
+    pub fn next(&self) -> Option<u64> {
+        (!matches!(self.record.phase, Phase::Closed { .. })).then(|| self.end())
+    }
+
     /// Whether `principal` may know of this session, and speaks of the URL that it was created for.
     ///
     /// # Errors

@@ -73,6 +73,21 @@ impl Piece {
         }
         self.chunks.drain(..whole);
     }
+
+    /// Forgets the bytes from `offset` on.
+    pub fn cut_at(&mut self, offset: u64) {
+        self.len = offset.saturating_sub(self.from).min(self.len);
+        let mut room = self.len;
+        self.chunks.retain_mut(|chunk| {
+            let length = chunk.len() as u64;
+            if room < length {
+                // `room` is less than the length of this chunk, which is a usize.
+                chunk.truncate(room as usize);
+            }
+            room = room.saturating_sub(length);
+            !chunk.is_empty()
+        });
+    }
 }
 
 /// Cuts what arrives at the part boundaries.
@@ -189,6 +204,23 @@ mod tests {
             let dropped = usize::try_from(to.saturating_sub(from)).unwrap().min(all.len());
             prop_assert_eq!(piece.chunks.concat(), &all[dropped..]);
             prop_assert_eq!(piece.end(), end);
+        }
+
+        #[test]
+        fn cutting_drops_exactly_the_bytes_from_the_offset_on(
+            lengths in proptest::collection::vec(0usize..20, 0..10), from in 0u64..5, at in 0u64..200
+        ) {
+            let mut next = 0u8;
+            let mut piece = Piece::at(from);
+            for length in lengths {
+                piece.push((0..length).map(|_| { next = next.wrapping_add(1); next }).collect());
+            }
+            let all = piece.chunks.concat();
+            piece.cut_at(at);
+            let kept = usize::try_from(at.saturating_sub(from)).unwrap().min(all.len());
+            prop_assert_eq!(piece.chunks.concat(), &all[..kept]);
+            prop_assert_eq!((piece.from, piece.len()), (from, kept as u64));
+            prop_assert!(piece.chunks.iter().all(|chunk| !chunk.is_empty()));
         }
     }
 

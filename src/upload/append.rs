@@ -4,18 +4,20 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::stream::StreamExt;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tracing::debug;
 
 use super::body::{Body, BodyBroken};
-use super::view::Held;
+use super::view::{Held, View};
 use super::work::{ATTEMPTS, STORE_RETRY, Saved, Work, busy};
-use super::{Durability, Fragmented, Refused};
+use super::{Durability, Refused};
 use crate::bits::ContentRange;
 use crate::budget::Reservation;
 use crate::clock::Uptime;
 use crate::metrics::MemoryWait;
-use crate::session::{Answer, Input, Staged, Then};
+use crate::session::{Answer, Input, Phase, Record, Refusal, Staged, Then};
 use crate::staging::{Assembler, PartId, PartPlan, PartRange, Piece, RecordedPart, UploadId};
 use crate::store::Error;
 
@@ -31,15 +33,22 @@ const SITTING: Duration = Duration::from_secs(5);
 /// What a body that was too slow for a whole part reserves at a time.
 const SMALL_STEP: u64 = 512 * 1024;
 
+/// A small file is put only when its record was looked at this recently.
+const JUST_NOW: Duration = Duration::from_secs(5);
+
+/// Tails that are read at the same time.
+const READ_AT_ONCE: usize = 8;
+
 /// A fragment that is being received.
 pub(super) struct Receiving<'w, 'a> {
     work: &'w mut Work<'a>,
+    range: ContentRange,
     plan: PartPlan,
     assembler: Assembler,
     memory: Option<Reservation>,
     /// The multipart upload that this turn puts parts into.
     upload: Option<UploadId>,
-    /// Whether that upload was begun by this turn and no record that names it was ever offered to the store.
+    /// Whether that upload was begun by this turn, and no record names it or ever will.
     unnamed: bool,
     flying: VecDeque<(PartRange, JoinHandle<Result<PartId, Error>>)>,
     /// Parts of this turn that the record does not list yet.
@@ -49,16 +58,24 @@ pub(super) struct Receiving<'w, 'a> {
 }
 
 /// Why the body is not read any further.
-enum Stopped {
-    Broken(BodyBroken),
-    Superseded,
+enum Stop {
+    /// The session moved on, so that this is the answer already.
+    Answer(Answer),
+    Refused(Refused),
+}
+
+impl<T: Into<Refused>> From<T> for Stop {
+    fn from(refused: T) -> Self {
+        Self::Refused(refused.into())
+    }
 }
 
 /// What came next.
 enum Came {
     Chunk(Bytes),
     Pressed,
-    Stopped(Stopped),
+    Superseded,
+    Broken(BodyBroken),
 }
 
 impl<'w, 'a> Receiving<'w, 'a> {
@@ -79,6 +96,7 @@ impl<'w, 'a> Receiving<'w, 'a> {
         };
         Self {
             work,
+            range,
             plan,
             assembler,
             memory,
@@ -90,18 +108,21 @@ impl<'w, 'a> Receiving<'w, 'a> {
         }
     }
 
-    /// Reads the body and answers. Of its bytes, the first `skip` are stored already.
-    pub(super) async fn run(mut self, range: ContentRange, skip: u64, body: &mut impl Body) -> Fragmented {
-        let answer = self.receive(range, skip, body).await;
-        self.abandon_flights();
-        super::conclude(self.work, answer)
+    /// Reads the body. Of its bytes, the first `skip` are stored already.
+    pub(super) async fn run(mut self, skip: u64, body: &mut impl Body) -> Result<Answer, Refused> {
+        let received = self.receive(skip, body).await;
+        self.keep_held();
+        match received {
+            Ok(answer) | Err(Stop::Answer(answer)) => Ok(answer),
+            Err(Stop::Refused(refused)) => Err(refused),
+        }
     }
 
-    async fn receive(&mut self, range: ContentRange, skip: u64, body: &mut impl Body) -> Result<Answer, Refused> {
-        let mut rest = skip_bytes(skip, body).await?;
+    async fn receive(&mut self, skip: u64, body: &mut impl Body) -> Result<Answer, Stop> {
+        let mut rest = self.skip(skip, body).await?;
         loop {
             let at = self.assembler.at();
-            if at >= range.end() {
+            if at >= self.range.end() {
                 break;
             }
             let part = self.plan.part_at(at);
@@ -110,31 +131,55 @@ impl<'w, 'a> Receiving<'w, 'a> {
             } else {
                 u64::MAX
             };
-            let bound = part.to.min(range.end()).min(step);
+            let bound = part.to.min(self.range.end()).min(step);
             let completes = bound == part.to;
-            self.reserve(part, bound, completes).await?;
-            match self.fill(bound, &mut rest, body).await {
+            let came = if self.reserve(part, bound, completes).await? {
+                self.fill(bound, &mut rest, body).await
+            } else {
+                Some(Came::Superseded)
+            };
+            match came {
                 None => {}
                 Some(Came::Pressed) => {
-                    self.yield_memory(range).await?;
+                    self.yield_memory().await?;
                     continue;
                 }
-                Some(Came::Stopped(Stopped::Broken(broken))) => {
-                    self.keep_what_came(range).await?;
-                    return Err(Refused::Body(broken));
+                Some(Came::Broken(broken)) => {
+                    self.keep_what_came().await?;
+                    return Err(broken.into());
                 }
-                Some(Came::Stopped(Stopped::Superseded) | Came::Chunk(_)) => {
-                    self.keep_what_came(range).await?;
-                    return Err(busy("a newer packet of the session took its turn"));
+                Some(Came::Superseded | Came::Chunk(_)) => {
+                    self.keep_what_came().await?;
+                    return Err(superseded().into());
                 }
             }
             if completes && !self.plan.is_small() {
                 self.launch(part).await?;
-            } else if self.slow && bound < range.end() {
-                self.record(range).await?;
+            } else if self.slow && bound < self.range.end() {
+                self.record().await?;
             }
         }
-        self.finish(range).await
+        self.record().await
+    }
+
+    /// Reads and forgets the first `skip` bytes; gives back what came with the last of them.
+    async fn skip(&mut self, mut skip: u64, body: &mut impl Body) -> Result<Bytes, Stop> {
+        let newer = self.work.turn.superseded();
+        tokio::pin!(newer);
+        while skip > 0 {
+            let mut chunk = tokio::select! {
+                biased;
+                () = &mut newer => return Err(superseded().into()),
+                chunk = body.next() => chunk?.ok_or(BodyBroken::Malformed)?,
+            };
+            let length = chunk.len() as u64;
+            if length > skip {
+                // `skip` is less than the length of the chunk, which is a usize.
+                return Ok(chunk.split_off(skip as usize));
+            }
+            skip -= length;
+        }
+        Ok(Bytes::new())
     }
 
     /// Fills the assembler up to `bound`; says why it could not.
@@ -153,11 +198,11 @@ impl<'w, 'a> Receiving<'w, 'a> {
                 };
                 let came = tokio::select! {
                     biased;
-                    () = &mut superseded => Came::Stopped(Stopped::Superseded),
+                    () = &mut superseded => Came::Superseded,
                     chunk = body.next() => match chunk {
                         Ok(Some(chunk)) => Came::Chunk(chunk),
-                        Ok(None) => Came::Stopped(Stopped::Broken(BodyBroken::Malformed)),
-                        Err(broken) => Came::Stopped(Stopped::Broken(broken)),
+                        Ok(None) => Came::Broken(BodyBroken::Malformed),
+                        Err(broken) => Came::Broken(broken),
                     },
                     () = pressed => Came::Pressed,
                 };
@@ -173,54 +218,57 @@ impl<'w, 'a> Receiving<'w, 'a> {
         None
     }
 
-    /// Reserves the memory for the bytes up to `bound`; for all of the part when they complete it.
+    /// Reserves the memory for the bytes up to `bound`; for all of the part when they complete it. False: a newer packet of the session
+    /// came before there was any.
     ///
     /// Whoever has to queue holds nothing meanwhile: what it holds at this point is stored as tails.
-    async fn reserve(&mut self, part: PartRange, bound: u64, completes: bool) -> Result<(), Refused> {
-        let held = self.assembler.held().len();
-        let need = if completes {
-            part.len()
-        } else {
-            held + bound - self.assembler.at()
-        };
-        let have = self.memory.as_ref().map_or(0, Reservation::bytes);
-        if need <= have {
-            return Ok(());
-        }
+    async fn reserve(&mut self, part: PartRange, bound: u64, completes: bool) -> Result<bool, Stop> {
         let budget = self.work.uploads.budget.clone();
-        if let Some(more) = budget.try_reserve(need - have) {
-            match self.memory.as_mut() {
-                Some(memory) => memory.merge(more),
-                None => self.memory = Some(more),
-            }
-            return Ok(());
+        let missing = self.missing(part, bound, completes);
+        if missing == 0 {
+            return Ok(true);
+        }
+        if let Some(more) = budget.try_reserve(missing) {
+            self.add(more);
+            return Ok(true);
         }
         if self.work.place.rules.durability == Durability::Fragment {
             self.forget_held();
         }
-        let have = self.memory.as_ref().map_or(0, Reservation::bytes);
-        let need = if completes {
-            part.len()
-        } else {
-            self.assembler.held().len() + bound - self.assembler.at()
-        };
         let since = Uptime::now();
-        let more = budget.reserve(need.saturating_sub(have)).await;
+        let more = tokio::select! {
+            biased;
+            more = budget.reserve(self.missing(part, bound, completes)) => more,
+            () = self.work.turn.superseded() => return Ok(false),
+        };
         let outcome = if more.is_ok() {
             MemoryWait::Granted
         } else {
             MemoryWait::Exhausted
         };
         self.work.uploads.metrics.memory_waited(outcome, since.elapsed());
-        let more = more.map_err(|exhausted| Refused::Busy {
+        self.add(more.map_err(|exhausted| Refused::Busy {
             retry_after: exhausted.waited.max(STORE_RETRY),
             why: exhausted.to_string(),
-        })?;
+        })?);
+        Ok(true)
+    }
+
+    /// How much memory the bytes up to `bound` need beyond what is reserved.
+    fn missing(&self, part: PartRange, bound: u64, completes: bool) -> u64 {
+        let need = if completes {
+            part.len()
+        } else {
+            bound - self.assembler.held().from
+        };
+        need.saturating_sub(self.memory.as_ref().map_or(0, Reservation::bytes))
+    }
+
+    fn add(&mut self, more: Reservation) {
         match self.memory.as_mut() {
             Some(memory) => memory.merge(more),
             None => self.memory = Some(more),
         }
-        Ok(())
     }
 
     fn forget_held(&mut self) {
@@ -229,10 +277,10 @@ impl<'w, 'a> Receiving<'w, 'a> {
     }
 
     /// Somebody else waits for the memory that this body fills too slowly.
-    async fn yield_memory(&mut self, range: ContentRange) -> Result<(), Refused> {
+    async fn yield_memory(&mut self) -> Result<(), Stop> {
         debug!(session = %self.work.id, "a slow body gives back its memory");
         self.slow = true;
-        self.record(range).await?;
+        self.record().await?;
         if self.work.place.rules.durability == Durability::Fragment {
             self.forget_held();
         }
@@ -240,10 +288,12 @@ impl<'w, 'a> Receiving<'w, 'a> {
     }
 
     /// Sends a full part on its way. Its memory goes with it.
-    async fn launch(&mut self, part: PartRange) -> Result<(), Refused> {
+    async fn launch(&mut self, part: PartRange) -> Result<(), Stop> {
         let piece = self.assembler.take();
         let memory = self.memory.take();
-        let chunks = self.whole_part(part, piece).await?;
+        let Some(chunks) = self.whole_part(part, piece).await? else {
+            return self.pass_over(part).await;
+        };
         let upload = match &self.upload {
             Some(upload) => upload.clone(),
             None => {
@@ -266,65 +316,87 @@ impl<'w, 'a> Receiving<'w, 'a> {
         Ok(())
     }
 
-    /// The bytes of `part`: what was received in `piece`, and before it what is stored as tails.
-    async fn whole_part(&mut self, part: PartRange, piece: Piece) -> Result<Vec<Bytes>, Refused> {
+    /// The bytes of `part`: what was received in `piece`, and before it what is stored as tails. `None` when tails are gone that were
+    /// there when they were listed.
+    async fn whole_part(&mut self, part: PartRange, piece: Piece) -> Result<Option<Vec<Bytes>>, Stop> {
         if piece.from == part.from {
-            return Ok(piece.chunks);
+            return Ok(Some(piece.chunks));
         }
         let Some(view) = self.work.turn.view.as_ref() else {
-            return Err(Refused::SessionNotFound);
+            return Err(Refused::SessionNotFound.into());
         };
         let tails: Vec<_> = view.session.tails.within(part.from, piece.from).collect();
+        let (store, id) = (&self.work.place.store, self.work.id);
+        let mut read = futures::stream::iter(tails)
+            .map(|(from, _)| async move { (from, store.read_tail(id, from).await) })
+            .buffered(READ_AT_ONCE);
         let mut whole = Piece::at(part.from);
-        for (from, _) in tails {
-            let mut tail = Piece::new(from, self.work.place.store.read_tail(self.work.id, from).await?);
+        while let Some((from, chunks)) = read.next().await {
+            let mut tail = match chunks {
+                Ok(chunks) => Piece::new(from, chunks),
+                Err(Error::NotFound) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
             tail.skip_to(whole.end());
             if tail.from == whole.end() {
                 tail.chunks.into_iter().for_each(|chunk| whole.push(chunk));
             }
         }
         if whole.end() < piece.from {
-            // The log has a hole that was not there when it was listed: another replica recorded the part meanwhile.
-            *self.work.turn.view = None;
-            return Err(busy("another replica is ahead"));
+            return Ok(None);
         }
         let mut piece = piece;
         piece.skip_to(whole.end());
         piece.chunks.into_iter().for_each(|chunk| whole.push(chunk));
-        Ok(whole.chunks)
+        Ok(Some(whole.chunks))
     }
 
-    async fn land(&mut self) -> Result<(), Refused> {
+    /// Tails of `part` are gone: another replica has recorded it meanwhile, and what came of it here is not needed.
+    async fn pass_over(&mut self, part: PartRange) -> Result<(), Stop> {
+        self.work.load().await?;
+        let staged = self.work.turn.view.as_ref().map(|view| view.session.record.staged());
+        match staged.flatten() {
+            Some(staged) if staged.end() >= part.to => {
+                if self.upload.is_none() {
+                    self.upload.clone_from(&staged.upload);
+                }
+                Ok(())
+            }
+            Some(_) => Err(busy("another replica is ahead").into()),
+            None => Err(Stop::Answer(self.ask_again().await?)),
+        }
+    }
+
+    /// The session is past receiving: what the rules say to this fragment now.
+    async fn ask_again(&mut self) -> Result<Answer, Refused> {
+        let range = self.range;
+        self.work.settle(|_| Input::Fragment(range)).await
+    }
+
+    async fn land(&mut self) -> Result<(), Stop> {
         if let Some((part, flight)) = self.flying.pop_front() {
             let id = flight.await.map_err(|error| busy(error.to_string()))?;
             match id {
                 Ok(id) => self.landed.push((part, id)),
-                Err(Error::UnknownUpload) => return Err(self.upload_is_gone().await),
+                Err(Error::UnknownUpload) => return Err(Stop::Answer(self.upload_is_gone().await?)),
                 Err(error) => return Err(error.into()),
             }
         }
         Ok(())
     }
 
-    /// The store ended the upload: if the record still names it, the session is given up.
-    async fn upload_is_gone(&mut self) -> Refused {
-        let told = async {
-            self.work.load().await?;
-            let named = self
-                .work
-                .turn
-                .view
-                .as_ref()
-                .and_then(|view| view.session.record.upload().cloned());
-            if named.is_none() || named != self.upload {
-                return Ok(busy("another replica began another upload"));
-            }
-            match self.work.settle(|settled| Input::UploadGone { settled }).await? {
-                Answer::Refused(refusal) => Ok(super::work::refused(refusal)),
-                Answer::Next(_) | Answer::Done => Ok(busy("the session moved on meanwhile")),
-            }
-        };
-        told.await.unwrap_or_else(|refused: Refused| refused)
+    /// The store ended the upload: if the record still names it, the session is given up. Unless another turn completed it.
+    async fn upload_is_gone(&mut self) -> Result<Answer, Refused> {
+        self.work.load().await?;
+        let record = self.work.turn.view.as_ref().map(|view| &view.session.record);
+        let is_receiving = record.is_some_and(|record| matches!(record.phase, Phase::Open(_) | Phase::Expiring(_)));
+        if !is_receiving {
+            return self.ask_again().await;
+        }
+        if self.upload.is_none() || record.and_then(Record::upload) != self.upload.as_ref() {
+            return Err(busy("another replica began another upload"));
+        }
+        self.work.settle(|settled| Input::UploadGone { settled }).await
     }
 
     /// Lets the parts end that are still on their way: no record will list them. An upload that no record can name is
@@ -332,9 +404,10 @@ impl<'w, 'a> Receiving<'w, 'a> {
     fn abandon_flights(&mut self) {
         let flights = std::mem::take(&mut self.flying);
         let abandoned = self.upload.take().filter(|_| self.unnamed);
-        if let Some(upload) = abandoned {
+        // Without a runtime the process is ending.
+        if let (Some(upload), Ok(runtime)) = (abandoned, Handle::try_current()) {
             let (store, key, id) = (self.work.place.store.clone(), self.work.key.clone(), self.work.id);
-            tokio::spawn(async move {
+            runtime.spawn(async move {
                 for (_, flight) in flights {
                     // Whatever became of the part, it goes with its upload.
                     let _ = flight.await;
@@ -347,20 +420,23 @@ impl<'w, 'a> Receiving<'w, 'a> {
     }
 
     /// A body broke off, or has to yield: what came is kept when it is worth a write.
-    async fn keep_what_came(&mut self, range: ContentRange) -> Result<(), Refused> {
+    async fn keep_what_came(&mut self) -> Result<(), Stop> {
         let stored = self.work.turn.view.as_ref().map_or(0, |view| view.session.end());
         let came = self.assembler.at().saturating_sub(stored);
         if !self.flying.is_empty() || !self.landed.is_empty() || came >= WORTH_KEEPING {
-            self.record(range).await?;
+            self.record().await?;
         }
         Ok(())
     }
 
     /// Makes what came so far durable: parts into the record, the rest as a tail.
-    async fn record(&mut self, range: ContentRange) -> Result<Answer, Refused> {
+    async fn record(&mut self) -> Result<Answer, Stop> {
         while !self.flying.is_empty() {
             self.land().await?;
         }
+        // A body can take hours, and a tail is created without a word to the record: it must not come to a session that the sweep has
+        // ended meanwhile.
+        self.work.look(false).await?;
         for _ in 0..ATTEMPTS {
             let (staged, reach) = self.staged().await?;
             let held = self.assembler.held();
@@ -369,10 +445,18 @@ impl<'w, 'a> Receiving<'w, 'a> {
             } else {
                 reach
             };
-            let total = range.total();
+            let total = self.range.total();
             let lost = upto < self.assembler.at();
             let step = self.work.rule(Input::Received { upto, total, staged })?;
-            if let Some(record) = step.save {
+            if let Some(mut record) = step.save {
+                if let Phase::Publishing { staged, mark } = &mut record.phase
+                    && let Some(upload) = &staged.upload
+                {
+                    *mark = match self.work.place.store.mark(&self.work.key, upload).await {
+                        Err(Error::UnknownUpload) => return Ok(self.upload_is_gone().await?),
+                        mark => mark?,
+                    };
+                }
                 self.unnamed &= record.upload() != self.upload.as_ref();
                 if self.work.save(record).await? == Saved::Overtaken {
                     continue;
@@ -385,29 +469,34 @@ impl<'w, 'a> Receiving<'w, 'a> {
                         continue;
                     }
                     return Ok(if lost {
-                        Answer::Refused(crate::session::Refusal::OutOfStep)
+                        Answer::Refused(Refusal::OutOfStep)
                     } else {
                         Answer::Next(upto)
                     });
                 }
-                Then::PutFile => return self.put_file().await,
-                Then::Assemble => return self.work.settle(|_| Input::Fragment(range)).await,
+                Then::PutFile => match self.put_file().await? {
+                    Some(answer) => return Ok(answer),
+                    None => continue,
+                },
+                Then::Assemble => return Ok(self.ask_again().await?),
                 Then::Answer(Answer::Next(next)) if lost && next < self.assembler.at() => {
-                    return Ok(Answer::Refused(crate::session::Refusal::OutOfStep));
+                    return Ok(Answer::Refused(Refusal::OutOfStep));
                 }
                 Then::Answer(answer) => return Ok(answer),
-                Then::Discard(_) | Then::Receive { .. } => return Err(busy("the session moved on meanwhile")),
+                Then::Discard(_) | Then::Receive { .. } => return Err(busy("the session moved on meanwhile").into()),
             }
         }
-        Err(busy("other replicas keep changing the session"))
+        Err(busy("other replicas keep changing the session").into())
     }
 
     /// What the record should list by now, with full pages written, and how far the stored bytes reach with it.
-    async fn staged(&mut self) -> Result<(Staged, u64), Refused> {
+    async fn staged(&mut self) -> Result<(Staged, u64), Stop> {
         let Some(view) = self.work.turn.view.as_ref() else {
-            return Err(Refused::SessionNotFound);
+            return Err(Refused::SessionNotFound.into());
         };
         let Some(mut staged) = view.session.record.staged().cloned() else {
+            // No record will name an upload of this turn any more.
+            self.unnamed = true;
             return Ok((Staged::default(), view.session.end()));
         };
         if staged.upload.is_some() && staged.upload != self.upload {
@@ -418,6 +507,7 @@ impl<'w, 'a> Receiving<'w, 'a> {
                     debug!(session = %self.work.id, %error, "an upload that lost the race is left to the sweep");
                 }
             }
+            self.unnamed = false;
             self.upload.clone_from(&staged.upload);
         }
         for (part, id) in &self.landed {
@@ -460,11 +550,15 @@ impl<'w, 'a> Receiving<'w, 'a> {
     }
 
     /// Creates the tail of what is in hand up to `upto`; `false` when another replica was first.
-    async fn keep_tail(&mut self, upto: u64) -> Result<bool, Refused> {
+    async fn keep_tail(&mut self, upto: u64) -> Result<bool, Stop> {
         let Some(view) = self.work.turn.view.as_mut() else {
-            return Err(Refused::SessionNotFound);
+            return Err(Refused::SessionNotFound.into());
         };
         let from = view.session.end();
+        if upto <= from {
+            // It is stored already. A tail without a byte would take the place of the next one for ever.
+            return Ok(true);
+        }
         if self.work.place.rules.durability == Durability::Part {
             view.session.tails.insert(from, upto);
             view.volatile = true;
@@ -489,56 +583,61 @@ impl<'w, 'a> Receiving<'w, 'a> {
         }
     }
 
-    /// Every byte of the fragment is here.
-    async fn finish(&mut self, range: ContentRange) -> Result<Answer, Refused> {
-        let answer = self.record(range).await?;
-        // The unfinished part is kept in memory as long as nobody else needs it.
-        let piece = self.assembler.take();
-        if let (Some(mut memory), Some(view)) = (self.memory.take(), self.work.turn.view.as_mut())
-            && !piece.is_empty()
-            && view.session.record.staged().is_some()
-            && piece.end() == view.session.end()
-        {
+    /// Keeps the stored bytes of the unfinished part in memory, as long as nobody else needs it.
+    fn keep_held(&mut self) {
+        let (Some(mut memory), Some(view)) = (self.memory.take(), self.work.turn.view.as_mut()) else {
+            return;
+        };
+        let mut piece = self.assembler.take();
+        let end = view.session.end();
+        piece.cut_at(end);
+        if view.session.record.staged().is_some() && !piece.is_empty() && piece.end() == end {
             memory.shrink(piece.len());
             view.held = Some(Held { piece, memory });
         }
-        Ok(answer)
     }
 
-    /// Publishes a file of one part: one conditional put, then the mark.
-    async fn put_file(&mut self) -> Result<Answer, Refused> {
+    /// Publishes a file of one part: one conditional put, then the mark. `None` when the session was found changed before the put.
+    async fn put_file(&mut self) -> Result<Option<Answer>, Stop> {
         let part = self.plan.part_at(0);
-        let chunks = self.whole_part(part, self.assembler.held().clone()).await?;
-        let view = self.work.look_again_before_publishing().await?;
-        let before = view.session.record.before.clone();
-        if view.session.record.staged().is_none() {
-            return self.work.settle(|_| Input::UploadGone { settled: false }).await;
+        let Some(chunks) = self.whole_part(part, self.assembler.held().clone()).await? else {
+            self.work.load().await?;
+            return Ok(None);
+        };
+        // A fragment that begins where this process knows the end to be came here without a look: another replica may have
+        // published it before, and somebody may have taken the file since.
+        if !self.work.is_current(JUST_NOW).await? {
+            return Ok(None);
         }
-        let done = match self
-            .work
-            .place
-            .store
-            .put_file(&self.work.key, self.work.id, chunks, &before)
-            .await
-        {
+        let Some(view) = self.work.turn.view.as_ref() else {
+            return Err(Refused::SessionNotFound.into());
+        };
+        let before = &view.session.record.before;
+        let store = &self.work.place.store;
+        let done = match store.put_file(&self.work.key, self.work.id, chunks, before).await {
             Ok(tag) => Input::Published(tag),
             Err(Error::Conflict) => Input::Displaced,
             Err(error) => return Err(error.into()),
         };
-        self.work.settle(|_| done.clone()).await
+        Ok(Some(self.work.settle(|_| done.clone()).await?))
     }
 }
 
-/// Reads and forgets the first `skip` bytes; gives back what came with the last of them.
-async fn skip_bytes(mut skip: u64, body: &mut impl Body) -> Result<Bytes, Refused> {
-    while skip > 0 {
-        let mut chunk = body.next().await?.ok_or(BodyBroken::Malformed)?;
-        let length = chunk.len() as u64;
-        if length > skip {
-            // `skip` is less than the length of the chunk, which is a usize.
-            return Ok(chunk.split_off(skip as usize));
+impl Drop for Receiving<'_, '_> {
+    fn drop(&mut self) {
+        self.abandon_flights();
+        // Bytes that were acknowledged from memory (`durability = "part"`) may have gone with the turn.
+        let view = &mut *self.work.turn.view;
+        let is_hollow = |view: &View| {
+            let staged = view.session.record.staged().map_or(0, Staged::end);
+            view.volatile && view.held.is_none() && view.session.end() > staged
+        };
+        if view.as_ref().is_some_and(is_hollow) {
+            *view = None;
         }
-        skip -= length;
     }
-    Ok(Bytes::new())
+}
+
+fn superseded() -> Refused {
+    busy("a newer packet of the session took its turn")
 }

@@ -152,12 +152,9 @@ impl Uploads {
         let entry = self.0.entry(place, id);
         let fragmented = match self.0.work(&entry, place, asked, id).await {
             Ok(mut work) => {
-                let fragmented = take(&mut work, range, body).await;
-                let holds = work.turn.view.as_ref().is_some_and(|view| view.held.is_some());
-                drop(work);
-                if holds {
-                    self.0.holds(&entry);
-                }
+                let answer = take(&mut work, range, body).await;
+                let fragmented = conclude(&mut work, answer).await;
+                self.0.done(work, &entry);
                 fragmented
             }
             Err(refused) => Fragmented::unknown(refused),
@@ -195,8 +192,12 @@ impl Uploads {
         let entry = self.0.entry(place, id);
         let ended = async {
             let mut work = self.0.work(&entry, place, asked, id).await?;
-            work.admit().await?;
-            match work.settle(input).await? {
+            let answer = match work.admit().await {
+                Ok(()) => work.settle(input).await,
+                Err(refused) => Err(refused),
+            };
+            self.0.done(work, &entry);
+            match answer? {
                 Answer::Done | Answer::Next(_) => Ok(()),
                 Answer::Refused(refusal) => Err(refused(refusal)),
             }
@@ -214,7 +215,7 @@ impl Uploads {
             tails: loaded.tails,
         };
         session.admit(&asked.principal, &asked.target).ok()?;
-        (!matches!(session.record.phase, crate::session::Phase::Closed { .. })).then(|| session.end())
+        session.next()
     }
 
     /// Forgets the sessions that nobody asked for lately. To be called from time to time.
@@ -270,11 +271,15 @@ impl Inner {
             id,
             key,
             turn,
+            has_seen: false,
         })
     }
 
-    fn holds(&self, entry: &Arc<Entry>) {
-        if entry.enlist() {
+    /// Gives the turn back.
+    fn done(&self, work: Work<'_>, entry: &Arc<Entry>) {
+        let holds = work.turn.view.as_ref().is_some_and(|view| view.held.is_some());
+        drop(work);
+        if holds && entry.enlist() {
             self.holding
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -304,21 +309,15 @@ impl Evict for Inner {
 }
 
 /// What the rules say to a fragment, until they say something that holds.
-async fn take(work: &mut Work<'_>, range: ContentRange, body: &mut impl Body) -> Fragmented {
-    match decide(work, range).await {
-        Ok(Then::Receive { from, skip }) => {
+async fn take(work: &mut Work<'_>, range: ContentRange, body: &mut impl Body) -> Result<Answer, Refused> {
+    match decide(work, range).await? {
+        Then::Receive { from, skip } => {
             work.uploads.metrics.duplicate(skip);
-            Receiving::new(work, range, from).run(range, skip, body).await
+            Receiving::new(work, range, from).run(skip, body).await
         }
-        Ok(Then::Assemble) => {
-            let answer = work.settle(|_| Input::Fragment(range)).await;
-            conclude(work, answer)
-        }
-        Ok(Then::Answer(answer)) => conclude(work, Ok(answer)),
-        Ok(Then::KeepTail | Then::PutFile | Then::Discard(_)) => {
-            Fragmented::unknown(busy("the session moved on meanwhile"))
-        }
-        Err(refused) => conclude(work, Err(refused)),
+        Then::Assemble => work.settle(|_| Input::Fragment(range)).await,
+        Then::Answer(answer) => Ok(answer),
+        Then::KeepTail | Then::PutFile | Then::Discard(_) => Err(busy("the session moved on meanwhile")),
     }
 }
 
@@ -351,23 +350,24 @@ async fn decide(work: &mut Work<'_>, range: ContentRange) -> Result<Then, Refuse
     Err(busy("other replicas keep changing the session"))
 }
 
-fn conclude(work: &Work<'_>, answer: Result<Answer, Refused>) -> Fragmented {
-    let next = work.turn.view.as_ref().map(|view| view.session.end());
-    match answer {
-        Ok(Answer::Next(next)) => Fragmented {
-            next: Some(next),
-            verdict: Ok(()),
-        },
-        Ok(Answer::Done) => Fragmented { next, verdict: Ok(()) },
-        Ok(Answer::Refused(refusal)) => Fragmented {
-            next,
-            verdict: Err(refused(refusal)),
-        },
-        Err(refused) => Fragmented {
-            next,
-            verdict: Err(refused),
-        },
-    }
+async fn conclude(work: &mut Work<'_>, answer: Result<Answer, Refused>) -> Fragmented {
+    let verdict = match answer {
+        Ok(Answer::Next(next)) => {
+            return Fragmented {
+                next: Some(next),
+                verdict: Ok(()),
+            };
+        }
+        Ok(Answer::Done) => Ok(()),
+        Ok(Answer::Refused(refusal)) => Err(refused(refusal)),
+        Err(refused) => Err(refused),
+    };
+    let next = match verdict {
+        // Nobody is there to read it.
+        Err(Refused::Body(BodyBroken::Disconnected)) => None,
+        _ => work.next().await,
+    };
+    Fragmented { next, verdict }
 }
 
 fn key_of(asked: &Asked) -> Result<Key, Refused> {

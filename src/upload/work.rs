@@ -35,6 +35,8 @@ pub(super) struct Work<'a> {
     pub(super) id: SessionId,
     pub(super) key: Key,
     pub(super) turn: Turn<'a>,
+    /// Whether this turn itself has read or written what it knows of the session.
+    pub(super) has_seen: bool,
 }
 
 /// Whether a record was saved, or somebody else's was found and loaded instead.
@@ -68,18 +70,20 @@ impl Work<'_> {
 
     /// Loads the session anew. Bytes that are held for it are forgotten: they may be another replica's by now.
     pub(super) async fn load(&mut self) -> Result<(), Refused> {
-        let held = self.turn.view.take();
-        let volatile = held.filter(|view| view.volatile);
+        // Bytes that are nowhere else are not forgotten for a momentary trouble of the store.
+        drop(self.turn.view.take_if(|view| !view.volatile));
         let Some(loaded) = self.place.store.load(self.id).await? else {
+            *self.turn.view = None;
             return Err(Refused::SessionNotFound);
         };
         let mut view = View::loaded(loaded);
-        if let Some(old) = volatile.filter(|old| old.version == view.version) {
+        if let Some(old) = self.turn.view.take_if(|old| old.version == view.version) {
             // Nobody else may serve such a session: what this process holds of it is still true.
             view.session.tails = old.session.tails;
             view.held = old.held;
             view.volatile = true;
         }
+        self.has_seen = true;
         self.turn
             .view
             .insert(view)
@@ -95,15 +99,10 @@ impl Work<'_> {
     }
 
     /// Saves `record` over the version that was seen. A crash after it finds the session in its new phase and goes on there.
-    pub(super) async fn save(&mut self, mut record: Record) -> Result<Saved, Refused> {
+    pub(super) async fn save(&mut self, record: Record) -> Result<Saved, Refused> {
         let Some(view) = self.turn.view.as_ref() else {
             return Err(Refused::SessionNotFound);
         };
-        if let Phase::Publishing { staged, mark } = &mut record.phase
-            && let (None, Some(upload)) = (&mark, &staged.upload)
-        {
-            *mark = self.place.store.mark(&self.key, upload).await?;
-        }
         let record = record.stamped(random_id(), self.uploads.clock.now());
         match self.place.store.replace_record(&record, &view.version).await {
             Ok(version) => {
@@ -116,6 +115,7 @@ impl Work<'_> {
                     view.modified = None;
                     view.looked = Uptime::now();
                 }
+                self.has_seen = true;
                 Ok(Saved::Yes)
             }
             Err(Error::Conflict | Error::NotFound) => {
@@ -203,10 +203,9 @@ impl Work<'_> {
         Err(busy("other replicas keep changing the session"))
     }
 
-    /// Completes the multipart upload. Gives back what that means for the session, or `resume` when it is already marked.
+    /// Completes the multipart upload. Gives back what that means for the session, or `resume` when the session is past it.
     async fn assemble(&mut self, resume: impl Fn(bool) -> Input) -> Result<Input, Refused> {
-        let view = self.look_again_before_publishing().await?;
-        let record = &view.session.record;
+        let record = &self.look(false).await?.session.record;
         let Phase::Publishing { staged, mark } = &record.phase else {
             return Ok(resume(false));
         };
@@ -216,9 +215,20 @@ impl Work<'_> {
         let (before, mark, staged) = (record.before.clone(), mark.clone(), staged.clone());
         let mut parts = Vec::with_capacity(staged.count());
         for page in &staged.pages {
-            parts.extend(self.place.store.read_page(self.id, page).await?);
+            match self.place.store.read_page(self.id, page).await {
+                Ok(page) => parts.extend(page),
+                Err(Error::NotFound) => {
+                    // The session is being cleared away, or was.
+                    self.load().await?;
+                    return Ok(resume(false));
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         parts.extend(staged.parts);
+        if !self.is_current(PUBLISH_DEADLINE).await? {
+            return Ok(resume(false));
+        }
         let done = self
             .place
             .store
@@ -251,14 +261,30 @@ impl Work<'_> {
         }))
     }
 
-    /// The view, looked up again when the last look is too long ago to publish by it.
-    pub(super) async fn look_again_before_publishing(&mut self) -> Result<&mut View, Refused> {
-        let late = self
-            .turn
-            .view
-            .as_ref()
-            .is_none_or(|view| view.looked.elapsed() >= PUBLISH_DEADLINE);
-        self.look(late).await
+    /// Whether the record still is what this process knows. It is asked for again when the last look is not `recent`; when it has changed,
+    /// the session is loaded anew.
+    pub(super) async fn is_current(&mut self, recent: Duration) -> Result<bool, Refused> {
+        if let Some(view) = self.turn.view.as_mut() {
+            if view.looked.elapsed() < recent {
+                return Ok(true);
+            }
+            if let Some(found) = self.place.store.read_record(self.id).await?
+                && found.version.same_as(&view.version)
+            {
+                view.looked = Uptime::now();
+                return Ok(true);
+            }
+        }
+        self.load().await?;
+        Ok(false)
+    }
+
+    /// The true next offset, where it can be had: never one that only was true.
+    pub(super) async fn next(&mut self) -> Option<u64> {
+        if !self.has_seen && self.turn.view.is_some() {
+            self.load().await.ok()?;
+        }
+        self.turn.view.as_ref().and_then(|view| view.session.next())
     }
 
     fn is_publishing(&self) -> bool {
@@ -374,12 +400,14 @@ pub(super) fn busy(why: impl Into<String>) -> Refused {
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
         match error {
-            Error::NotFound => Self::SessionNotFound,
             Error::UnknownUpload => Self::Lost("the store no longer knows the multipart upload"),
             Error::Full(why) => Self::Full(why),
             Error::BadName(_) => Self::InvalidArgument("no file can have this name here"),
-            // An admin can put each of these right while the client waits: never an answer that ends its job.
-            Error::Conflict | Error::Unavailable(_) | Error::Denied(_) | Error::Corrupt(_) => busy(error.to_string()),
+            // An admin can put each of these right while the client waits: never an answer that ends its job. An object that is not
+            // found says nothing about the session: only its record does.
+            Error::NotFound | Error::Conflict | Error::Unavailable(_) | Error::Denied(_) | Error::Corrupt(_) => {
+                busy(error.to_string())
+            }
         }
     }
 }
