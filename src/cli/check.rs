@@ -20,14 +20,22 @@ async fn check_routes(loaded: &Loaded, live: bool) -> ExitCode {
     let mut worst = None;
     for (index, route) in loaded.settings.routes.iter().enumerate() {
         let named = format!("{} -> {}", route.gateway.path, route.store.url);
-        let fit = if live { try_store(route).await } else { open_store(route) };
+        let fit = if live {
+            try_store(route).await
+        } else {
+            open_store(route)
+        };
         match fit {
             Ok(()) => {
                 out(&format!("ok: {named}\n"));
             }
             Err((code, reason)) => {
                 let key = format!("routes[{index}].store");
-                let place = loaded.places.get(&key).map(|place| format!("{place}: ")).unwrap_or_default();
+                let place = loaded
+                    .places
+                    .get(&key)
+                    .map(|place| format!("{place}: "))
+                    .unwrap_or_default();
                 say(&format!("{place}{key}: {reason}\n"));
                 // What somebody has to change outweighs what may pass.
                 worst = worst.max(Some(code));
