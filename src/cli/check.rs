@@ -26,8 +26,8 @@ async fn check_routes(loaded: &Loaded, live: bool) -> ExitCode {
             open_store(route)
         };
         match fit {
-            Ok(()) => {
-                out(&format!("ok: {named}\n"));
+            Ok(found) => {
+                out(&format!("ok: {named}{found}\n"));
             }
             Err((code, reason)) => {
                 let key = format!("routes[{index}].store");
@@ -46,19 +46,21 @@ async fn check_routes(loaded: &Loaded, live: bool) -> ExitCode {
 }
 
 /// Whether the options of a remote store make sense to it; nobody is asked. A directory is left alone: opening one makes it.
-fn open_store(route: &Route) -> Result<(), (u8, String)> {
+fn open_store(route: &Route) -> Result<String, (u8, String)> {
     let url = &route.store.url;
-    if !url.contains("://") || url.starts_with("file:") {
-        return Ok(());
+    if url.contains("://") && !url.starts_with("file:") {
+        open(route)?;
     }
-    open(route).map(drop)
+    Ok(String::new())
 }
 
-async fn try_store(route: &Route) -> Result<(), (u8, String)> {
+/// What the store was found to do, when that is enough.
+async fn try_store(route: &Route) -> Result<String, (u8, String)> {
     let found = open(route)?.probe().await;
-    match found.and_then(|found| found.suffice(route.upload.coordination == Coordination::Shared)) {
-        Ok(()) => Ok(()),
-        Err(lacking @ ProbeError::Lacks { .. }) => Err((CONFIG, lacking.to_string())),
+    let shared = route.upload.coordination == Coordination::Shared;
+    match found.and_then(|found| found.suffice(shared).map(|()| found)) {
+        Ok(found) => Ok(format!(": {found}")),
+        Err(lacks @ ProbeError::Lacks { .. }) => Err((CONFIG, lacks.to_string())),
         Err(unclear @ ProbeError::Unclear(_)) => Err((UNAVAILABLE, unclear.to_string())),
     }
 }
