@@ -12,11 +12,12 @@ use pingora::{Error, ErrorSource, ErrorType};
 use tokio::sync::watch;
 
 use super::answer::{self, Answer};
-use super::connection::{Connection, Phase};
+use super::connection::Connection;
 use super::framing::Head;
 use super::limits::Limits;
 use super::listener::InFlight;
 use super::packets::{Clerk, Destination, refusal};
+use super::pulse::Phase;
 use super::rescue::{Trouble, rescue};
 use super::routes::{Asked, Routes};
 use super::visit::{Kind, Visit};

@@ -14,6 +14,7 @@ mod limits;
 mod listener;
 mod pace;
 mod packets;
+mod pulse;
 mod rescue;
 mod routes;
 mod settings;

@@ -413,3 +413,313 @@ fn path(text: &str) -> Path {
     // `parse` refuses empty and dot segments and control characters: keys, prefixes and page names hold none.
     Path::parse(text).unwrap_or_else(|_| Path::from(text))
 }
+
+#[cfg(test)]
+mod tests {
+    use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Every one of these is 400, before anybody asks the store.
+    const BAD: &[(&str, &str, KeyRefused)] = &[
+        ("nothing", "", KeyRefused::Directory),
+        ("a directory", "dir/", KeyRefused::Directory),
+        ("only a slash", "/", KeyRefused::Directory),
+        ("a leading slash", "/a", KeyRefused::EmptySegment),
+        ("two slashes", "a//b", KeyRefused::EmptySegment),
+        ("three slashes", "a///b", KeyRefused::EmptySegment),
+        ("two slashes at the end", "a//", KeyRefused::Directory),
+        ("a dot", ".", KeyRefused::DotSegment),
+        ("two dots", "..", KeyRefused::DotSegment),
+        ("a way up", "../a", KeyRefused::DotSegment),
+        ("a way up in the middle", "a/../b", KeyRefused::DotSegment),
+        ("a way up at the end", "a/..", KeyRefused::DotSegment),
+        ("a dot in the middle", "a/./b", KeyRefused::DotSegment),
+        ("an escaped dot", "%2e", KeyRefused::DotSegment),
+        ("escaped dots", "a/%2e%2e/b", KeyRefused::DotSegment),
+        ("half escaped dots", "a/.%2E/b", KeyRefused::DotSegment),
+        ("dots escaped twice", "a/%252e%252e/b", KeyRefused::EscapedTwice),
+        ("a slash escaped twice", "a%252Fb", KeyRefused::EscapedTwice),
+        ("a backslash escaped twice", "a%255cb", KeyRefused::EscapedTwice),
+        ("a NUL escaped twice", "a%2500", KeyRefused::EscapedTwice),
+        ("an escaped slash", "a%2fb", KeyRefused::EscapedSlash),
+        ("an escaped slash, upper case", "a%2Fb", KeyRefused::EscapedSlash),
+        ("an escaped way up", "%2e%2e%2fa", KeyRefused::EscapedSlash),
+        ("a backslash", "a\\b", KeyRefused::Backslash),
+        ("an escaped backslash", "a%5cb", KeyRefused::Backslash),
+        ("a way up in Windows' manner", "..%5c..%5ca", KeyRefused::Backslash),
+        ("a share", "%5c%5cserver%5cshare", KeyRefused::Backslash),
+        ("a drive", "C:a", KeyRefused::Colon),
+        ("a drive with a slash", "C:/a", KeyRefused::Colon),
+        ("an alternate stream", "a.txt:hidden", KeyRefused::Colon),
+        ("an alternate stream with a type", "a.txt::$DATA", KeyRefused::Colon),
+        ("an escaped colon", "a%3Ab", KeyRefused::Colon),
+        ("a percent sign at the end", "a%", KeyRefused::BrokenEscape),
+        ("half an escape", "a%4", KeyRefused::BrokenEscape),
+        ("no hexadecimal digits", "a%zz", KeyRefused::BrokenEscape),
+        ("a sign in an escape", "a%+1", KeyRefused::BrokenEscape),
+        ("an escape in IIS' manner", "a%u002e", KeyRefused::BrokenEscape),
+        ("no UTF-8", "a%ff", KeyRefused::NotUtf8),
+        ("an overlong slash", "a%c0%afb", KeyRefused::NotUtf8),
+        ("an overlong dot", "%c0%ae", KeyRefused::NotUtf8),
+        ("a lone surrogate", "a%ed%a0%80", KeyRefused::NotUtf8),
+        ("half a character", "a%e2%82", KeyRefused::NotUtf8),
+        ("a NUL", "a%00", KeyRefused::Control),
+        ("a NUL before an extension", "a.exe%00.txt", KeyRefused::Control),
+        ("a line feed", "a%0ab", KeyRefused::Control),
+        ("a carriage return", "a%0d%0ab", KeyRefused::Control),
+        ("a tab", "a%09b", KeyRefused::Control),
+        ("an escape character", "a%1b[2J", KeyRefused::Control),
+        ("DEL", "a%7f", KeyRefused::Control),
+        ("a C1 control", "a%c2%85", KeyRefused::Control),
+        ("a line separator", "a\u{2028}b", KeyRefused::Control),
+        ("a byte order mark", "\u{FEFF}a", KeyRefused::Control),
+        ("a noncharacter", "a\u{FFFF}", KeyRefused::Control),
+        (
+            "a right-to-left override",
+            "a\u{202E}txt.exe",
+            KeyRefused::Bidirectional,
+        ),
+        ("a right-to-left mark", "a\u{200F}", KeyRefused::Bidirectional),
+        ("a directional isolate", "a\u{2066}b", KeyRefused::Bidirectional),
+        ("an Arabic letter mark", "a\u{061C}", KeyRefused::Bidirectional),
+        ("one dot leaders", "\u{2024}\u{2024}", KeyRefused::LookAlike),
+        ("a two dot leader", "\u{2025}", KeyRefused::LookAlike),
+        ("fullwidth full stops", "a/\u{FF0E}\u{FF0E}/b", KeyRefused::LookAlike),
+        ("a fullwidth slash", "a\u{FF0F}b", KeyRefused::LookAlike),
+        ("a division slash", "a\u{2215}b", KeyRefused::LookAlike),
+        ("a fraction slash", "a\u{2044}b", KeyRefused::LookAlike),
+        ("a fullwidth backslash", "a\u{FF3C}b", KeyRefused::LookAlike),
+        ("a fullwidth colon", "a\u{FF1A}b", KeyRefused::LookAlike),
+        ("an escaped look-alike", "a%ef%bc%8fb", KeyRefused::LookAlike),
+        ("a dot at the end", "a.", KeyRefused::TrailingDotOrSpace),
+        ("a dot at the end of a segment", "a./b", KeyRefused::TrailingDotOrSpace),
+        ("three dots", "...", KeyRefused::TrailingDotOrSpace),
+        ("a space at the end", "a%20", KeyRefused::TrailingDotOrSpace),
+        ("only a space", "%20", KeyRefused::TrailingDotOrSpace),
+        ("dots and a space", "..%20", KeyRefused::TrailingDotOrSpace),
+        ("a device", "CON", KeyRefused::DeviceName),
+        ("a device in lower case", "nul", KeyRefused::DeviceName),
+        ("a device with an extension", "aux.txt", KeyRefused::DeviceName),
+        ("a device with two extensions", "prn.tar.gz", KeyRefused::DeviceName),
+        ("a device as a directory", "a/com1/b", KeyRefused::DeviceName),
+        ("a printer", "LPT9", KeyRefused::DeviceName),
+        ("a port with a superscript digit", "COM\u{B9}", KeyRefused::DeviceName),
+        ("a device before a space", "con%20.txt", KeyRefused::DeviceName),
+        ("the console", "CONIN$", KeyRefused::DeviceName),
+        (
+            "our own objects",
+            ".bits-gateway/sessions/x/record",
+            KeyRefused::Reserved,
+        ),
+        ("our own folder as a file", ".bits-gateway", KeyRefused::Reserved),
+        (
+            "our own objects in capitals",
+            ".BITS-Gateway/sweep",
+            KeyRefused::Reserved,
+        ),
+        (
+            "our own objects, escaped",
+            "%2ebits%2dgateway/sweep",
+            KeyRefused::Reserved,
+        ),
+        (
+            "our own objects with a long s",
+            ".bit\u{17F}-gateway/sweep",
+            KeyRefused::Reserved,
+        ),
+        (
+            "our own objects of a store further down",
+            "a/.bits-gateway/sweep",
+            KeyRefused::Reserved,
+        ),
+    ];
+
+    #[test]
+    fn every_bad_path_is_refused_for_what_is_bad_about_it() {
+        assert!(BAD.len() >= 60);
+        for (name, path, why) in BAD {
+            assert_eq!(Key::from_request(path), Err(*why), "{name}: {path:?}");
+        }
+    }
+
+    #[test]
+    fn lengths_are_counted_in_bytes() {
+        let segment = "x".repeat(255);
+        assert!(Key::from_request(&segment).is_ok());
+        assert_eq!(
+            Key::from_request(&format!("{segment}x")),
+            Err(KeyRefused::SegmentTooLong)
+        );
+        assert_eq!(Key::from_request(&"ä".repeat(128)), Err(KeyRefused::SegmentTooLong));
+        let long = [segment.as_str(); 4].join("/");
+        assert_eq!(long.len(), 1023);
+        assert!(Key::from_request(&long).is_ok());
+        assert_eq!(Key::from_request(&format!("{long}/y")), Err(KeyRefused::TooLong));
+    }
+
+    #[test]
+    fn good_paths_are_decoded_once_and_normalised() {
+        for (path, key) in [
+            ("a", "a"),
+            ("a/b.txt", "a/b.txt"),
+            ("with%20space", "with space"),
+            ("a+b", "a+b"),
+            ("100%25", "100%"),
+            ("a%2525b", "a%25b"),
+            ("%23tag", "#tag"),
+            ("what%3f", "what?"),
+            ("conf", "conf"),
+            ("com10.txt", "com10.txt"),
+            ("console.log", "console.log"),
+            (".hidden", ".hidden"),
+            ("..two", "..two"),
+            ("bits-gateway", "bits-gateway"),
+            (".bits-gateways", ".bits-gateways"),
+            ("u%CC%88ber", "über"),
+            ("\u{212A}elvin", "Kelvin"),
+            ("%E6%97%A5%E6%9C%AC", "日本"),
+        ] {
+            assert_eq!(Key::from_request(path).unwrap().as_str(), key, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_configured_reserved_prefix_is_out_of_reach_too() {
+        let layout = Layout::new("files", "", "own/things").unwrap();
+        for name in ["own/things", "OWN/things/x", "a/own/things/x"] {
+            assert_eq!(
+                layout.admits(&Key::parse(name).unwrap()),
+                Err(KeyRefused::Reserved),
+                "{name}"
+            );
+        }
+        for name in ["own", "own/thing", "things/own"] {
+            layout.admits(&Key::parse(name).unwrap()).unwrap();
+        }
+        let long = Key::parse(&["x".repeat(255).as_str(); 4].join("/")).unwrap();
+        assert_eq!(layout.admits(&long), Err(KeyRefused::TooLong));
+    }
+
+    #[test]
+    fn names_of_objects_are_read_as_they_are_written() {
+        let layout = Layout::new("/files/", "staging", ".bits-gateway/").unwrap();
+        let id = SessionId::new(Uuid::from_u128(7));
+        let names = [
+            Name::Record,
+            Name::Page(page_name(3, Uuid::from_u128(1))),
+            Name::Tail(0),
+            Name::Tail(u64::MAX),
+            Name::Other("entity".to_owned()),
+        ];
+        for name in names {
+            let path = layout.object(id, &name);
+            assert!(
+                path.as_ref().starts_with("staging/.bits-gateway/sessions/00000000-"),
+                "{path}"
+            );
+            assert_eq!(layout.parse(&path), Some((id, name)));
+        }
+        let key = Key::parse("a/b").unwrap();
+        assert_eq!(layout.destination(&key).unwrap().as_ref(), "files/a/b");
+        for odd in [
+            "staging/.bits-gateway/sweep",
+            "staging/.bits-gateway/sessions/x/record",
+            "files/a/b",
+        ] {
+            assert_eq!(layout.parse(&Path::from(odd)), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn tails_are_listed_in_the_order_of_their_offsets() {
+        let layout = Layout::new("", "", DEFAULT_RESERVED).unwrap();
+        let id = SessionId::new(Uuid::from_u128(7));
+        let offsets = [0, 9, 10, 99, 1_000_000, u64::MAX];
+        let paths: Vec<Path> = offsets
+            .iter()
+            .map(|&from| layout.object(id, &Name::Tail(from)))
+            .collect();
+        assert!(paths.is_sorted());
+    }
+
+    #[test]
+    fn a_prefix_that_could_lead_elsewhere_is_refused() {
+        for bad in ["a//b", "../a", "a/./b", "a\\b", "a\nb"] {
+            assert!(Layout::new(bad, "", DEFAULT_RESERVED).is_err(), "{bad:?}");
+            assert!(Layout::new("", bad, DEFAULT_RESERVED).is_err(), "{bad:?}");
+        }
+        assert!(Layout::new("", "", "/").is_err(), "everything would be reserved");
+    }
+
+    #[test]
+    fn an_upload_knows_where_its_file_is_assembled() {
+        let assembly = Layout::new("files", "", DEFAULT_RESERVED).unwrap().assembly();
+        let (session, destination) = (SessionId::new(Uuid::from_u128(7)), Path::from("files/a"));
+        let upload = Assembly::upload(session, "id:with:colons");
+        let (path, id) = assembly.split(&destination, &upload).unwrap();
+        assert_eq!((path, id), (assembly.path(&destination, session), "id:with:colons"));
+        assert!(
+            assembly
+                .path(&destination, session)
+                .as_ref()
+                .starts_with("files/.bits-gateway/assembled/")
+        );
+        assert_ne!(assembly.prefix(&destination), assembly.prefix(&Path::from("files/b")));
+        assert!(
+            assembly
+                .split(&destination, &UploadId("no session".to_owned()))
+                .is_none()
+        );
+    }
+
+    /// Whatever the bytes, the key errs or is harmless, and is its own key.
+    fn check_harmless(raw: &str) -> Result<(), TestCaseError> {
+        let Ok(key) = Key::from_request(raw) else {
+            return Ok(());
+        };
+        let name = key.as_str();
+        prop_assert!(
+            name.split('/')
+                .all(|segment| !matches!(segment, "" | "." | "..") && segment.len() <= 255)
+        );
+        prop_assert!(!name.chars().any(|c| c.is_control() || matches!(c, '\\' | ':')));
+        prop_assert!(name.len() <= 1024);
+        let layout = Layout::new("route/prefix", "", DEFAULT_RESERVED).unwrap();
+        let path = layout.destination(&key);
+        let expected = format!("route/prefix/{name}");
+        prop_assert!(path.is_err() || path.unwrap().as_ref() == expected);
+        prop_assert_eq!(Key::parse(name), Ok(key.clone()));
+        let escaped: Vec<String> = name
+            .split('/')
+            .map(|segment| percent_encode(segment.as_bytes(), NON_ALPHANUMERIC).to_string())
+            .collect();
+        prop_assert_eq!(Key::from_request(&escaped.join("/")), Ok(key));
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        #[test]
+        fn random_bytes_name_a_harmless_key_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            check_harmless(&percent_encode(&bytes, NON_ALPHANUMERIC).to_string())?;
+            check_harmless(&String::from_utf8_lossy(&bytes))?;
+        }
+
+        #[test]
+        fn pieces_of_attacks_name_a_harmless_key_or_none(
+            pieces in proptest::collection::vec(
+                prop_oneof![
+                    Just(".."), Just("."), Just("/"), Just("%2e"), Just("%2f"), Just("%25"), Just("2e"), Just("\\"),
+                    Just("%5c"), Just("%00"), Just("a"), Just(" "), Just("%"), Just("con"), Just(".bits-gateway"),
+                    Just("%c0%ae"), Just("\u{FF0E}"), Just("u%CC%88"), Just("ſ"), Just(":"), Just("#1"),
+                ],
+                0..12,
+            )
+        ) {
+            check_harmless(&pieces.concat())?;
+        }
+    }
+}

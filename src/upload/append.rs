@@ -138,6 +138,7 @@ impl<'w, 'a> Receiving<'w, 'a> {
     }
 
     /// Fills the assembler up to `bound`; says why it could not.
+    #[expect(clippy::disallowed_methods, reason = "how long memory is sat on is what this measures")]
     async fn fill(&mut self, bound: u64, rest: &mut Bytes, body: &mut impl Body) -> Option<Came> {
         let since = Uptime::now();
         let superseded = self.work.turn.superseded();
@@ -205,7 +206,11 @@ impl<'w, 'a> Receiving<'w, 'a> {
         };
         let since = Uptime::now();
         let more = budget.reserve(need.saturating_sub(have)).await;
-        let outcome = if more.is_ok() { MemoryWait::Granted } else { MemoryWait::Exhausted };
+        let outcome = if more.is_ok() {
+            MemoryWait::Granted
+        } else {
+            MemoryWait::Exhausted
+        };
         self.work.uploads.metrics.memory_waited(outcome, since.elapsed());
         let more = more.map_err(|exhausted| Refused::Busy {
             retry_after: exhausted.waited.max(STORE_RETRY),

@@ -124,7 +124,7 @@ impl Uploads {
         )
         .stamped(random_id(), now);
         let version = place.store.create_record(&record).await?;
-        info!(target: "session", event = "created", session = %id, route = place.route, key = %key,
+        info!(target: "bits_gateway::session", event = "created", session = %id, route = place.route, key = %key,
             principal = record.principal.as_str());
         self.0.metrics.session_created(&place.route);
         let view = View::created(
