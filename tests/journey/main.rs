@@ -6,4 +6,5 @@ mod broken_lines;
 mod servers;
 mod struck;
 mod support;
+mod transcripts;
 mod whole;
