@@ -485,8 +485,7 @@ fn labels_of(family: &prometheus::proto::MetricFamily) -> String {
 const REFERENCE_HEAD: &str = "\
 # Metrics
 
-What `/metrics` on the admin listener tells. Generated from the program by `bits-gateway`'s tests (`UPDATE_GOLDEN=1 cargo test
---test config`); do not edit.
+What `/metrics` on the admin listener tells. Generated from the program (`UPDATE_GOLDEN=1 cargo test --test config`); do not edit.
 
 Names begin with `bitsgw_`, units are base units, and no label holds anything that a client sent. Every label set that exists from
 the start is listed; a family of which no label set exists yet does not show up before its first event.

@@ -213,7 +213,7 @@ impl Broom {
                 ..
             } => {
                 report.expired += 1;
-                info!(target: "session", event = "expired", session = %id, key = record.target.key);
+                info!(target: "bits_gateway::session", event = "expired", session = %id, key = record.target.key);
             }
             Phase::Open(_) | Phase::Publishing { .. } | Phase::Published { .. } | Phase::Closed { .. } => {}
         }

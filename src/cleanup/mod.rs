@@ -22,6 +22,7 @@ use crate::upload::{Place, Uploads};
 const FORGET: Duration = Duration::from_secs(60);
 
 /// Sweeps the stores of `places` for ever, one of all replicas in every `interval`. To be dropped when the process ends.
+#[expect(clippy::disallowed_methods, reason = "a timer is what this is")]
 pub async fn run(uploads: Uploads, places: Vec<Arc<Place>>, interval: Duration, swept: impl Fn(&Report) + Send) {
     let mut brooms = by_store(places);
     let mut until_sweep = jittered(interval);

@@ -12,7 +12,7 @@ use super::sizes::{LEAST, MOST, Sizes};
 use super::{Failed, Options, Patience, Source, Upload};
 use crate::units::{ByteSize, parse_duration};
 
-/// What the command line asks for.
+/// Uploads FILE to URL as the BITS of Windows does
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
     /// The file to upload
@@ -96,7 +96,9 @@ async fn attempt(arguments: &Arguments) -> Result<(), Failed> {
     }
     let total = upload.source.open().await?.identity().size;
     let mut progress = Progress::new(arguments.quiet, total);
-    let done = upload.run(|event| progress.show(&event)).await?;
+    let result = upload.run(|event| progress.show(&event)).await;
+    progress.clear();
+    let done = result?;
     progress.finish(format_args!("uploaded {} to {}", HumanBytes(done.total), upload.url));
     Ok(())
 }

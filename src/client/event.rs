@@ -60,6 +60,8 @@ pub enum Event {
     Troubled {
         /// What it was.
         trouble: Trouble,
+        /// How long the client waits now.
+        wait: Duration,
         /// The client goes back from the host that the server named to the host of the URL.
         back_to_origin: bool,
     },

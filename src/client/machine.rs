@@ -449,6 +449,7 @@ impl Machine {
         Step {
             event: Event::Troubled {
                 trouble,
+                wait,
                 back_to_origin,
             },
             then: Then::Wait(wait),

@@ -73,19 +73,27 @@ impl Progress {
             )),
             Event::Troubled {
                 trouble,
+                wait,
                 back_to_origin,
             } => {
-                self.say(format_args!("{trouble}"));
+                self.say(format_args!("{trouble}; trying again in {:.1} s", wait.as_secs_f64()));
                 if *back_to_origin {
                     self.say(format_args!("going back to the host of the URL"));
                 }
             }
-            Event::Closed | Event::GivenUp => {
-                if let Shown::Bar(bar) = &self.shown {
-                    bar.finish_and_clear();
-                }
-            }
-            Event::Sending(_) | Event::Sent { .. } | Event::Answered { .. } | Event::Reached => {}
+            Event::Sending(_)
+            | Event::Sent { .. }
+            | Event::Answered { .. }
+            | Event::Reached
+            | Event::Closed
+            | Event::GivenUp => {}
+        }
+    }
+
+    /// Takes the bar away, however the upload ended.
+    pub(super) fn clear(&self) {
+        if let Shown::Bar(bar) = &self.shown {
+            bar.finish_and_clear();
         }
     }
 

@@ -163,11 +163,7 @@ impl Variable<'_> {
             _ => return Ok(()),
         };
         if index > elements.len() {
-            return Err(format!(
-                "there are {} elements, so the next one is {}",
-                elements.len(),
-                elements.len()
-            ));
+            return Err(format!("there is no element {} before it", index - 1));
         }
         upto.push_str(&format!("{index}__"));
         let mut found = (index < elements.len()).then(|| elements.remove(index));

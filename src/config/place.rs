@@ -116,15 +116,9 @@ impl Anchor {
 
     /// Where the sessions of a route are.
     pub(super) fn of_sessions(store: &StoreSettings) -> Result<Self, String> {
-        let place = Self::parse(store.staging.as_deref().unwrap_or(&store.url))?;
-        Ok(place.on_server_of(store).reserved(store))
-    }
-
-    /// The folder of `store` that no URL reaches, below this place.
-    pub(super) fn reserved(&self, store: &StoreSettings) -> Self {
-        let mut reserved = self.clone();
-        reserved.folders.extend(folders(&store.reserved_prefix));
-        reserved
+        let mut place = Self::parse(store.staging.as_deref().unwrap_or(&store.url))?.on_server_of(store);
+        place.folders.extend(folders(&store.reserved_prefix));
+        Ok(place)
     }
 
     /// Whether this place is somewhere below `other`. Every memory is a place of its own.

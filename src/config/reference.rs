@@ -134,7 +134,9 @@ fn sections() -> Vec<Documented> {
 /// The line of a key: what holds without it, or, in a comment, what it may look like.
 fn line_of(key: &Key) -> String {
     match (&key.default, key.example) {
-        (Some(default), _) => format!("{} = {default}\n", key.name),
+        (Some(default), None) => format!("{} = {default}\n", key.name),
+        // Where the default follows another key, a line that holds it fast would do harm.
+        (Some(_), Some(example)) => format!("#{} = {example}\n", key.name),
         (None, Some(example)) if key.required => format!("{} = {example}\n", key.name),
         (None, Some(example)) => format!("#{} = {example}\n", key.name),
         (None, None) => format!("#{} =\n", key.name),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::place::{Anchor, host_name, url_path};
 use super::{Route, Settings};
+use crate::store::Settings as StoreSettings;
 use crate::telemetry;
 use crate::units::ByteSize;
 use crate::units::knob::{Place, Problem};
@@ -155,6 +156,13 @@ impl Check<'_> {
         if server.threads > 1_024 {
             self.report("server.threads", "at most 1024; 0 means one for each core");
         }
+        if server.drain_delay > server.grace_period {
+            let keys = ["server.drain_delay", "server.grace_period"];
+            self.report_first_given(
+                &keys,
+                "drain_delay is a part of grace_period and can't be longer".to_owned(),
+            );
+        }
         if settings.limits.gateway.connections == 0 {
             self.report("limits.connections", "has to be at least 1");
         }
@@ -186,13 +194,10 @@ impl Check<'_> {
         }
         self.places_of_files(index, route);
         let upload = &route.upload;
-        for (name, span) in [
-            ("session_timeout", upload.session_timeout),
-            ("closed_session_memory", upload.closed_session_memory),
-        ] {
-            if span.is_zero() {
-                self.report(&key(name), "has to be longer than 0s");
-            }
+        if upload.session_timeout.is_zero() {
+            self.report(&key("session_timeout"), "has to be longer than 0s");
+        } else if upload.closed_session_memory.is_zero() {
+            self.report(&key("closed_session_memory"), "has to be longer than 0s");
         }
         if upload.max_upload_size.bytes() == 0 {
             self.report(
@@ -329,31 +334,28 @@ impl Check<'_> {
         }
     }
 
-    /// No URL may lead to where sessions are kept: not by way of another route that keeps its files around them either.
+    /// No URL may lead to where sessions are kept, not even one of another route whose files lie around them. Keys with the
+    /// default prefix or the route's own in them are refused by the store; any other prefix has to be out of reach.
     fn reach(&mut self, routes: &[Route]) {
+        let usual = StoreSettings::default().reserved_prefix;
         for (index, route) in routes.iter().enumerate() {
-            let (Ok(store), Ok(own)) = (Anchor::of_files(&route.store), Anchor::of_sessions(&route.store)) else {
+            let Ok(sessions) = Anchor::of_sessions(&route.store) else {
                 continue;
             };
-            if route.store.staging.is_some() && own.lies_in(&store) && own != store.reserved(&route.store) {
-                let reason = "lies within `store`, where URLs lead to: keep it beside";
-                self.report(&format!("routes[{index}].staging"), reason);
-            }
-            for (other_index, other) in routes.iter().enumerate().filter(|(other, _)| *other != index) {
-                let Ok(files) = Anchor::of_files(&other.store) else {
+            for (around, other) in routes.iter().enumerate() {
+                let refused = [&usual, &other.store.reserved_prefix];
+                if refused
+                    .iter()
+                    .any(|prefix| prefix.eq_ignore_ascii_case(&route.store.reserved_prefix))
+                {
                     continue;
-                };
-                if own.lies_in(&files) && own != files.reserved(&other.store) {
-                    let name = if route.store.staging.is_some() {
-                        "staging"
-                    } else {
-                        "store"
-                    };
+                }
+                if Anchor::of_files(&other.store).is_ok_and(|files| sessions.lies_in(&files)) {
                     let reason = format!(
-                        "lies within the store of routes[{other_index}], whose URLs would lead to its sessions: keep them \
-                         beside each other"
+                        "URLs of routes[{around}] would lead to these sessions: use the same name there, or keep them out of \
+                         its store"
                     );
-                    self.report(&format!("routes[{index}].{name}"), reason);
+                    self.report(&format!("routes[{index}].reserved_prefix"), reason);
                 }
             }
         }

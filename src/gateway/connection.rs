@@ -9,7 +9,7 @@ use std::future::Future;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
@@ -21,139 +21,23 @@ use pingora::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::limits::Limits;
+use super::pulse::{Crowd, Heard, Pulse};
 use crate::clock::{Clock, SystemClock};
 
-/// Bytes of a head after which the connection is cut without a look at it: the engine itself would buffer a mebibyte for
-/// each. Well above the 128 KiB that are refused in good form, because what is read may hold some of a body as well.
-const HOPELESS_HEAD: u64 = 384 * 1024;
-
-/// The answer to it.
+/// The answer to a head that does not end.
 const HEAD_TOO_LONG: &[u8] = b"HTTP/1.1 431 Request Header Fields Too Large\r\nServer: bits-gateway\r\n\
     Content-Length: 0\r\nConnection: close\r\n\r\n";
+
+/// The answer to a large head where many have one.
+const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nServer: bits-gateway\r\n\
+    Content-Length: 0\r\nRetry-After: 10\r\nConnection: close\r\n\r\n";
 
 /// Time in which a client that was told to go away gets to read why, before unread bytes of his make the kernel reset the
 /// connection and the answer with it (RFC 9112 9.6).
 const LINGER: Duration = Duration::from_secs(5);
-
-/// Where in a request a connection is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Phase {
-    /// Between two requests.
-    Idle,
-    /// A head is on its way.
-    Head,
-    /// A request is being answered.
-    Busy,
-}
-
-/// What a connection is doing, as both its reader and its watch see it.
-#[derive(Debug)]
-pub(super) struct Pulse {
-    state: Mutex<State>,
-    changed: Notify,
-}
-
-#[derive(Debug)]
-struct State {
-    phase: Phase,
-    since: Instant,
-    head_bytes: u64,
-    /// Something was sent in this phase.
-    spoke: bool,
-    /// Bytes of the client may be unread when the connection ends.
-    unread: bool,
-}
-
-impl Pulse {
-    fn new() -> Self {
-        let state = State {
-            phase: Phase::Head,
-            since: Instant::now(),
-            head_bytes: 0,
-            spoke: false,
-            unread: false,
-        };
-        Self {
-            state: Mutex::new(state),
-            changed: Notify::new(),
-        }
-    }
-
-    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
-        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Notes that the connection is now in `phase`.
-    pub(super) fn enter(&self, phase: Phase) {
-        self.with(|state| {
-            (state.phase, state.since, state.head_bytes, state.spoke) = (phase, Instant::now(), 0, false);
-        });
-        self.changed.notify_one();
-    }
-
-    /// Notes that the connection will end although the client may still be sending.
-    pub(super) fn leave_unread(&self) {
-        self.with(|state| state.unread = true);
-    }
-
-    /// Notes `bytes` from the client. Whether they may still become a request.
-    fn hear(&self, bytes: usize) -> bool {
-        let (began, bearable) = self.with(|state| match state.phase {
-            Phase::Busy => (false, true),
-            Phase::Idle | Phase::Head => {
-                let began = state.phase == Phase::Idle;
-                if began {
-                    (state.phase, state.since) = (Phase::Head, Instant::now());
-                }
-                state.head_bytes += bytes as u64;
-                (began, state.head_bytes <= HOPELESS_HEAD)
-            }
-        });
-        if began {
-            self.changed.notify_one();
-        }
-        bearable
-    }
-
-    /// Notes that something was sent.
-    fn speak(&self) {
-        self.with(|state| state.spoke = true);
-    }
-
-    /// Whether something was answered to a head that is no request: the engine's own refusal of what it cannot read.
-    pub(super) fn spoke_to_a_head(&self) -> bool {
-        self.with(|state| state.phase == Phase::Head && state.spoke)
-    }
-
-    /// Whether an answer is on its way to a client who may still be sending.
-    fn wants_lingering(&self) -> bool {
-        self.with(|state| state.unread) || self.spoke_to_a_head()
-    }
-
-    /// Resolves when the connection has been in a phase for longer than `limits` allow; never while a request is answered.
-    pub(super) async fn overdue(&self, limits: &Limits) -> Phase {
-        loop {
-            let changed = self.changed.notified();
-            let (phase, since) = self.with(|state| (state.phase, state.since));
-            let patience = match phase {
-                Phase::Idle => limits.idle_timeout,
-                Phase::Head => limits.header_timeout,
-                Phase::Busy => {
-                    changed.await;
-                    continue;
-                }
-            };
-            tokio::select! {
-                () = changed => {}
-                () = sleep_until(since + patience) => return phase,
-            }
-        }
-    }
-}
 
 /// The socket of a connection.
 pub(super) struct Connection {
@@ -171,9 +55,14 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Takes over an accepted socket; `slot` is dropped when it is closed.
-    pub(super) fn new(stream: TcpStream, limits: &Limits, slot: impl Send + Sync + 'static) -> Self {
+    pub(super) fn new(
+        stream: TcpStream,
+        limits: &Limits,
+        crowd: &Arc<Crowd>,
+        slot: impl Send + Sync + 'static,
+    ) -> Self {
         Self {
-            pulse: Arc::new(Pulse::new()),
+            pulse: Arc::new(Pulse::new(Arc::clone(crowd))),
             digest: Arc::new(SocketDigest::from_raw_fd(stream.as_raw_fd())),
             established: SystemClock.now().into(),
             write_timeout: limits.write_timeout,
@@ -255,18 +144,38 @@ pub(super) async fn linger<S: Send>(mut stream: TcpStream, bytes: u64, slot: S) 
     let _ = timeout(LINGER, reading).await;
 }
 
+impl Connection {
+    fn take_in(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+        let most = self.pulse.most_at_once();
+        if buffer.remaining() <= most {
+            let before = buffer.filled().len();
+            ready!(self.socket()?.poll_read(cx, buffer))?;
+            return Poll::Ready(Ok(buffer.filled().len() - before));
+        }
+        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
+        ready!(self.socket()?.poll_read(cx, &mut part))?;
+        let bytes = part.filled().len();
+        buffer.advance(bytes);
+        Poll::Ready(Ok(bytes))
+    }
+
+    /// Ends a conversation that never became one.
+    fn refuse(&self, answer: &[u8], why: &'static str) -> io::Error {
+        // One small write into an empty buffer: either it fits or the client is not worth waiting for.
+        let _ = self.stream.as_ref().map(|stream| stream.try_write(answer));
+        self.pulse.speak();
+        io::Error::new(io::ErrorKind::InvalidData, why)
+    }
+}
+
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(self.socket()?.poll_read(cx, buffer))?;
-        let bytes = buffer.filled().len() - before;
-        if bytes > 0 && !self.pulse.hear(bytes) {
-            // One small write into an empty buffer: either it fits or the client is not worth waiting for.
-            let _ = self.stream.as_ref().map(|stream| stream.try_write(HEAD_TOO_LONG));
-            self.pulse.speak();
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "the head does not end")));
-        }
-        Poll::Ready(Ok(()))
+        let bytes = ready!(self.take_in(cx, buffer))?;
+        Poll::Ready(match self.pulse.hear(bytes) {
+            Heard::Fine => Ok(()),
+            Heard::TooLong => Err(self.refuse(HEAD_TOO_LONG, "the head does not end")),
+            Heard::NoRoom => Err(self.refuse(NO_ROOM, "too many large heads at once")),
+        })
     }
 }
 
@@ -334,96 +243,5 @@ impl GetProxyDigest for Connection {
 impl GetSocketDigest for Connection {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         Some(Arc::clone(&self.digest))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn limits() -> Limits {
-        Limits {
-            header_timeout: 15 * SECOND,
-            idle_timeout: 100 * SECOND,
-            ..Limits::default()
-        }
-    }
-
-    /// After how many seconds from now on the pulse finds that a phase took too long.
-    async fn overdue_after(pulse: &Pulse) -> (Phase, u64) {
-        let began = Instant::now();
-        let phase = pulse.overdue(&limits()).await;
-        (phase, began.elapsed().as_secs())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_fresh_connection_owes_a_head_from_the_start() {
-        assert_eq!(overdue_after(&Pulse::new()).await, (Phase::Head, 15));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_time_for_a_head_runs_from_its_first_byte() {
-        let pulse = Pulse::new();
-        pulse.enter(Phase::Idle);
-        tokio::time::advance(50 * SECOND).await;
-        assert!(pulse.hear(1));
-        tokio::time::advance(10 * SECOND).await;
-        assert!(pulse.hear(1));
-        assert_eq!(overdue_after(&pulse).await, (Phase::Head, 5));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn silence_between_requests_has_its_own_limit() {
-        let pulse = Pulse::new();
-        pulse.enter(Phase::Busy);
-        pulse.enter(Phase::Idle);
-        assert_eq!(overdue_after(&pulse).await, (Phase::Idle, 100));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn nothing_is_overdue_while_a_request_is_answered() {
-        let pulse = Pulse::new();
-        pulse.enter(Phase::Busy);
-        let watched = timeout(1_000_000 * SECOND, overdue_after(&pulse)).await;
-        assert!(watched.is_err());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_watch_that_has_begun_sees_what_happens() {
-        let pulse = Arc::new(Pulse::new());
-        let began = Instant::now();
-        let watched = tokio::spawn({
-            let pulse = Arc::clone(&pulse);
-            async move { (pulse.overdue(&limits()).await, began.elapsed()) }
-        });
-        tokio::time::advance(10 * SECOND).await;
-        pulse.enter(Phase::Busy);
-        tokio::time::advance(500 * SECOND).await;
-        pulse.enter(Phase::Idle);
-        assert_eq!(watched.await.expect("no panic"), (Phase::Idle, 610 * SECOND));
-    }
-
-    #[tokio::test]
-    async fn heads_without_end_are_noticed_and_bodies_are_not() {
-        let pulse = Pulse::new();
-        assert!(pulse.hear(usize::try_from(HOPELESS_HEAD).expect("it is small")));
-        assert!(!pulse.hear(1));
-        pulse.enter(Phase::Busy);
-        assert!(pulse.hear(1 << 30));
-    }
-
-    #[tokio::test]
-    async fn only_who_may_still_be_sending_is_lingered_for() {
-        let pulse = Pulse::new();
-        assert!(!pulse.wants_lingering(), "nothing was answered");
-        pulse.speak();
-        assert!(pulse.wants_lingering(), "a head was refused");
-        pulse.enter(Phase::Busy);
-        pulse.speak();
-        assert!(!pulse.wants_lingering(), "a request was answered");
-        pulse.leave_unread();
-        assert!(pulse.wants_lingering(), "its body was not read");
     }
 }

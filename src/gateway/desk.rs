@@ -12,11 +12,12 @@ use pingora::{Error, ErrorSource, ErrorType};
 use tokio::sync::watch;
 
 use super::answer::{self, Answer};
-use super::connection::{Connection, Phase};
+use super::connection::Connection;
 use super::framing::Head;
 use super::limits::Limits;
 use super::listener::InFlight;
-use super::packets::{Destination, refusal};
+use super::packets::{Clerk, Destination, refusal};
+use super::pulse::Phase;
 use super::rescue::{Trouble, rescue};
 use super::routes::{Asked, Routes};
 use super::visit::{Kind, Visit};
@@ -24,8 +25,9 @@ use super::{Route, upstream};
 use crate::bits::PacketKind;
 use crate::download::{Downloads, Verb};
 use crate::metrics::Metrics;
+use crate::session::Principal;
 use crate::telemetry::Packets;
-use crate::upload::{BodyBroken, Refused, Uploads};
+use crate::upload::{BodyBroken, Refused};
 
 /// The method of every packet, in exactly this letter case (MC-BUP 2.2.1).
 const BITS_POST: &str = "BITS_POST";
@@ -34,7 +36,7 @@ const BITS_POST: &str = "BITS_POST";
 pub(super) struct Desk {
     pub(super) limits: Arc<Limits>,
     pub(super) routes: Routes<Arc<Route>>,
-    pub(super) uploads: Uploads,
+    pub(super) clerk: Clerk,
     pub(super) downloads: Downloads,
     pub(super) leaving: watch::Receiver<bool>,
     pub(super) in_flight: InFlight,
@@ -98,6 +100,7 @@ impl Desk {
                         below,
                         query: asked.query,
                         url,
+                        principal: Principal::anonymous(),
                     },
                 )
                 .await;

@@ -13,9 +13,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
 
-use super::connection::{Connection, Phase, linger};
+use super::connection::{Connection, linger};
 use super::desk::Desk;
 use super::limits::Limits;
+use super::pulse::{Crowd, Phase};
 use crate::metrics::{Metrics, Rejection};
 
 /// Connections beyond the cap that are told so at the same time; further ones are closed without a word.
@@ -93,6 +94,7 @@ pub(super) struct House {
 pub(super) struct Front {
     proxy: Arc<HttpProxy<Desk>>,
     house: House,
+    crowd: Arc<Crowd>,
     slots: Arc<Semaphore>,
     turned_away: Arc<Semaphore>,
 }
@@ -102,6 +104,7 @@ impl Front {
         let slots = house.limits.connections.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             proxy: Arc::new(proxy),
+            crowd: Arc::new(Crowd::of(house.limits.connections)),
             house,
             slots: Arc::new(Semaphore::new(slots)),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY_AT_ONCE)),
@@ -134,7 +137,7 @@ impl Front {
         let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
         if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
             let kept = (slot, self.house.metrics.connection_opens());
-            let connection = Connection::new(stream, &self.house.limits, kept);
+            let connection = Connection::new(stream, &self.house.limits, &self.crowd, kept);
             let front = Arc::clone(self);
             tokio::spawn(async move { front.converse(connection, peer).await });
             return;

@@ -14,6 +14,7 @@ mod limits;
 mod listener;
 mod pace;
 mod packets;
+mod pulse;
 mod rescue;
 mod routes;
 mod settings;
@@ -22,6 +23,7 @@ mod visit;
 
 pub use limits::Limits;
 pub use listener::{BindError, Door, raise_open_files};
+pub use packets::{Clerk, Destination, PacketHead, Reply};
 pub use settings::{ConnectionSettings, RouteSettings, Settings};
 
 use std::fmt;
@@ -134,7 +136,7 @@ impl Gateway {
         let desk = Desk {
             limits: Arc::clone(&limits),
             routes: table(parts.routes),
-            uploads: parts.uploads,
+            clerk: Clerk::new(parts.uploads),
             downloads: parts.downloads,
             leaving: leaving.subscribe(),
             in_flight: in_flight.clone(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
 use pingora::proxy::Session;
 
 use super::Route;
@@ -9,22 +10,24 @@ use super::body::FragmentBody;
 use super::desk::Desk;
 use super::rescue::{Rescue, Trouble, rescue};
 use super::visit::Visit;
-use crate::bits::{Ack, BodyLength, Fragment, Packet, PacketKind, SentSessionId};
+use crate::bits::{Ack, BodyLength, ContentRange, Fragment, Malformed, Packet, PacketKind, SentSessionId, SessionId};
 use crate::session::{Principal, Target};
 use crate::store::{Key, KeyRefused};
-use crate::upload::{Asked, Fragmented};
+use crate::upload::{Asked, Body, Fragmented, Uploads};
 
-/// Where a packet goes, as its URL says.
+/// Where a packet goes, as its URL says, and who sends it.
 #[derive(Debug)]
-pub(super) struct Destination<'a> {
+pub struct Destination<'a> {
     /// The route.
-    pub(super) route: &'a Arc<Route>,
+    pub route: &'a Arc<Route>,
     /// The raw path below the route.
-    pub(super) below: &'a str,
+    pub below: &'a str,
     /// The raw query.
-    pub(super) query: Option<&'a str>,
+    pub query: Option<&'a str>,
     /// The absolute URL as the client sent it.
-    pub(super) url: String,
+    pub url: String,
+    /// Who sends it.
+    pub principal: Principal,
 }
 
 impl Destination<'_> {
@@ -36,18 +39,50 @@ impl Destination<'_> {
             query: self.query.map(str::to_owned),
         };
         Ok(Asked {
-            principal: Principal::anonymous(),
+            principal: self.principal.clone(),
             target,
             url: self.url.clone(),
         })
     }
 }
 
-/// What is done about a packet: its Ack, and whether the connection ends with it. No Ack when nobody would read it.
+/// What the head of a packet says, or why it says nothing.
 #[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) ack: Option<Ack>,
-    pub(super) hang_up: bool,
+pub struct PacketHead {
+    kind: PacketKind,
+    sent: Option<SentSessionId>,
+    packet: Result<Packet, Malformed>,
+}
+
+impl PacketHead {
+    /// Reads the headers of a `BITS_POST`.
+    pub fn read(headers: &HeaderMap) -> Self {
+        let kind = PacketKind::of(headers);
+        let sent = kind.has_session().then(|| SentSessionId::find(headers)).flatten();
+        let packet = BodyLength::of(headers).and_then(|length| Packet::parse(headers, length));
+        Self { kind, sent, packet }
+    }
+
+    /// The bytes that its body must hold, if it is a fragment.
+    pub const fn range(&self) -> Option<ContentRange> {
+        match &self.packet {
+            Ok(Packet::Fragment(fragment)) => Some(fragment.range),
+            _ => None,
+        }
+    }
+}
+
+/// What is done about a packet.
+#[derive(Debug)]
+pub struct Reply {
+    /// Its Ack; none when nobody would read it.
+    pub ack: Option<Ack>,
+    /// Whether the connection ends with it.
+    pub hang_up: bool,
+    /// The session that the packet began.
+    pub(super) began: Option<SessionId>,
+    /// Why it failed, and what was done about it.
+    pub(super) failed: Option<(Trouble, Rescue)>,
 }
 
 /// Why a packet failed, and how far its session is where that is known.
@@ -65,22 +100,32 @@ impl<T: Into<Trouble>> From<T> for Failed {
     }
 }
 
-impl Desk {
-    /// Carries out a packet.
-    pub(super) async fn receive(&self, session: &mut Session, visit: &mut Visit, to: Destination<'_>) -> Reply {
-        let headers = &session.req_header().headers;
-        let kind = PacketKind::of(headers);
-        let sent = names_session(kind).then(|| SentSessionId::find(headers)).flatten();
-        visit.session = sent.as_ref().map(|sent| sent.id.to_string());
+/// Carries out packets, whatever they came in by: it sees heads and bodies and no connection.
+#[derive(Clone, Debug)]
+pub struct Clerk {
+    uploads: Uploads,
+}
+
+impl Clerk {
+    /// The clerk in front of this upload room.
+    pub const fn new(uploads: Uploads) -> Self {
+        Self { uploads }
+    }
+
+    /// Carries out a packet and says what to answer. `body` must break when it is not as long as [`PacketHead::range`]; it is read
+    /// only as far as it is wanted.
+    pub async fn answer(&self, head: &PacketHead, to: &Destination<'_>, body: &mut impl Body) -> Reply {
         let asked = to.asked();
-        let failed = match self.carry_out(session, visit, to.route, &asked).await {
-            Ok(ack) => {
-                if kind != PacketKind::Ping {
+        let failed = match self.carry_out(head, to.route, &asked, body).await {
+            Ok((ack, began)) => {
+                if head.kind != PacketKind::Ping {
                     to.route.note(None);
                 }
                 return Reply {
                     ack: Some(ack),
                     hang_up: false,
+                    began,
+                    failed: None,
                 };
             }
             Err(failed) => failed,
@@ -88,7 +133,7 @@ impl Desk {
         if failed.trouble.is_ours() {
             to.route.note(Some(&failed.trouble.to_string()));
         }
-        let next = match (failed.next, kind, &asked, &sent) {
+        let next = match (failed.next, head.kind, &asked, &head.sent) {
             // Refused before the upload room saw it: that room is asked now, since every answer to a fragment tells the true
             // next offset where there is one (protocol digest, part 0).
             (None, PacketKind::Fragment, Ok(asked), Some(sent))
@@ -99,71 +144,67 @@ impl Desk {
             (next, ..) => next,
         };
         let rescue = rescue(&failed.trouble);
-        visit.fail(&failed.trouble, &rescue);
         Reply {
-            ack: refusal(&rescue, sent.as_ref(), next),
+            ack: refusal(&rescue, head.sent.as_ref(), next),
             hang_up: rescue.hang_up,
+            began: None,
+            failed: Some((failed.trouble, rescue)),
         }
     }
 
     async fn carry_out(
         &self,
-        session: &mut Session,
-        visit: &mut Visit,
-        route: &Arc<Route>,
+        head: &PacketHead,
+        route: &Route,
         asked: &Result<Asked, KeyRefused>,
-    ) -> Result<Ack, Failed> {
+        body: &mut impl Body,
+    ) -> Result<(Ack, Option<SessionId>), Failed> {
         if !route.upload {
             return Err(Trouble::Disabled.into());
         }
-        let headers = &session.req_header().headers;
-        let packet = Packet::parse(headers, BodyLength::of(headers)?)?;
-        if packet == Packet::Ping {
+        let packet = head.packet.as_ref().map_err(Clone::clone)?;
+        if *packet == Packet::Ping {
             // It says that we are here; it never asks the store (MC-BUP 2.2.4).
-            return Ok(Ack::pong());
+            return Ok((Ack::pong(), None));
         }
         let asked = asked.as_ref().map_err(|refused| *refused)?;
         if !route.is_open() {
             return Err(Trouble::NotReady.into());
         }
         let place = &route.place;
-        match packet {
-            Packet::Ping => Ok(Ack::pong()),
+        let ack = match packet {
+            Packet::Ping => Ack::pong(),
             Packet::CreateSession => {
                 let id = self.uploads.create(place, asked.clone()).await?;
-                visit.session = Some(id.to_string());
-                Ok(Ack::created(&id, route.host_id.as_ref()))
+                return Ok((Ack::created(&id, route.host_id.as_ref()), Some(id)));
             }
-            Packet::Fragment(fragment) => {
-                visit.range = Some(fragment.range);
-                self.take(session, route, asked, &fragment).await
-            }
+            Packet::Fragment(fragment) => self.take(route, asked, fragment, body).await?,
             Packet::CloseSession(sent) => {
                 self.uploads.close(place, asked, sent.id).await?;
-                Ok(Ack::closed(&sent))
+                Ack::closed(sent)
             }
             Packet::CancelSession(sent) => {
                 self.uploads.cancel(place, asked, sent.id).await?;
-                Ok(Ack::cancelled(&sent))
+                Ack::cancelled(sent)
             }
-        }
+        };
+        Ok((ack, None))
     }
 
     async fn take(
         &self,
-        session: &mut Session,
-        route: &Arc<Route>,
+        route: &Route,
         asked: &Asked,
         fragment: &Fragment,
+        body: &mut impl Body,
     ) -> Result<Ack, Failed> {
-        let mut body = FragmentBody::new(session, fragment.range.len(), &self.limits);
-        let id = fragment.session.id;
+        let Fragment { session, range } = fragment;
         let Fragmented { next, verdict } = self
             .uploads
-            .fragment(&route.place, asked, id, fragment.range, &mut body)
+            .fragment(&route.place, asked, session.id, *range, body)
             .await;
         match (verdict, next) {
-            (Ok(()), next) => Ok(Ack::fragment(&fragment.session, next.unwrap_or(fragment.range.end()))),
+            (Ok(()), next) => Ok(Ack::fragment(session, next.unwrap_or(range.end()))),
             (Err(refused), next) => Err(Failed {
                 trouble: refused.into(),
                 next,
@@ -172,12 +213,23 @@ impl Desk {
     }
 }
 
-/// Whether packets of this kind speak of a session, so that their Acks name it.
-const fn names_session(kind: PacketKind) -> bool {
-    matches!(
-        kind,
-        PacketKind::Fragment | PacketKind::CloseSession | PacketKind::CancelSession
-    )
+impl Desk {
+    /// Has a packet carried out that came over a connection.
+    pub(super) async fn receive(&self, session: &mut Session, visit: &mut Visit, to: Destination<'_>) -> Reply {
+        let head = PacketHead::read(&session.req_header().headers);
+        visit.session = head.sent.as_ref().map(|sent| sent.id.to_string());
+        visit.range = head.range();
+        let length = visit.range.map_or(0, |range| range.len());
+        let mut body = FragmentBody::new(session, length, &self.limits);
+        let reply = self.clerk.answer(&head, &to, &mut body).await;
+        if let Some(id) = reply.began {
+            visit.session = Some(id.to_string());
+        }
+        if let Some((trouble, rescue)) = &reply.failed {
+            visit.fail(trouble, rescue);
+        }
+        reply
+    }
 }
 
 /// The Ack of a failure; `None` when nobody is there to read one.

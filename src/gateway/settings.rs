@@ -29,8 +29,8 @@ settings! {
         /// How long a connection may rest between two requests. A Windows client opens a new one without complaint, which costs a
         /// round trip.
         pub keepalive_timeout: Duration = Duration::from_secs(75),
-        /// How long a body may stall before the connection is given up. At least 120s: a Windows client waits two minutes itself,
-        /// and must be the one who gives up first.
+        /// How long a body may stall before the connection is given up. Keep it above 120s: a Windows client goes on for two minutes,
+        /// and should be the one who gives up first.
         pub read_timeout: Duration = Duration::from_secs(150),
         /// How long a client may refuse to take the next bytes of an answer.
         pub write_timeout: Duration = Duration::from_secs(60),

@@ -162,7 +162,7 @@ impl Visit {
         macro_rules! line {
             ($level:expr) => {
                 tracing::event!(
-                    target: "access",
+                    target: "bits_gateway::access",
                     $level,
                     kind = %shortened(self.kind.name().as_bytes()).escape_ascii(),
                     route = self.route.as_ref().map(|route| route.place.route.as_str()),

@@ -97,13 +97,14 @@ const UNKNOWN_UPLOAD: [&str; 1] = ["NoSuchUpload"];
 /// What stores say when the bucket or the container is missing: nothing that a client can mend.
 const NO_BUCKET: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"];
 
-/// What stores say when they are full: HTTP 507 and the codes of S3, MinIO, Ceph, SeaweedFS and Azure.
-const FULL: [&str; 5] = [
+/// What stores say when they are full: HTTP 507, the codes of S3, MinIO, Ceph, SeaweedFS and Azure, and our own store in memory.
+const FULL: [&str; 6] = [
     "507 Insufficient Storage",
     "InsufficientStorage",
     "QuotaExceeded",
     "XMinioStorageFull",
     "AccountQuotaExceeded",
+    super::memory::FULL,
 ];
 
 fn speaks_of(text: &str, words: &[&str]) -> bool {

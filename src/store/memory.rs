@@ -1,12 +1,18 @@
-//! A bucket in memory: for tests and for trying things out. Everything is gone with the process.
+//! A bucket in memory: for tests and for trying things out. Everything is gone with the process. It can be given a size, beyond
+//! which it is full as a disk is.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use futures::stream::{BoxStream, TryStreamExt};
 use object_store::memory::InMemory;
-use object_store::{ObjectStore, PutOptions, PutPayload, path::Path};
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, path::Path,
+};
 
 use super::bucket::Bucket;
 use super::objects::{Standing, attributes, look_at, mode_of, standing};
@@ -15,12 +21,39 @@ use crate::bits::SessionId;
 use crate::clock::{Clock, SystemClock, Timestamp, random_id};
 use crate::session::{Before, ObjectTag};
 use crate::staging::{PartId, PartRange, RecordedPart, UploadId};
+use crate::units::ByteSize;
+
+/// What a bucket that is full says.
+pub(super) const FULL: &str = "no space left";
 
 /// A bucket in memory.
 #[derive(Debug, Default)]
 pub(super) struct MemoryBucket {
     objects: InMemory,
     uploads: Mutex<HashMap<UploadId, Upload>>,
+    /// None: as large as the memory of the machine.
+    room: Option<Room>,
+}
+
+/// How many bytes there may be, in objects and in parts.
+#[derive(Debug)]
+struct Room {
+    bytes: u64,
+    /// No fewer than there are: what is deleted counts until there seems to be no room left.
+    used: tokio::sync::Mutex<u64>,
+}
+
+/// Room for bytes that are about to be stored; until they are, nobody else stores any.
+struct Claim<'a> {
+    used: tokio::sync::MutexGuard<'a, u64>,
+    bytes: u64,
+}
+
+impl Claim<'_> {
+    /// The bytes are stored.
+    fn keep(mut self) {
+        *self.used += self.bytes;
+    }
 }
 
 #[derive(Debug)]
@@ -31,6 +64,59 @@ struct Upload {
 }
 
 impl MemoryBucket {
+    /// A bucket that is full when it holds this many bytes.
+    pub(super) fn of(bytes: u64) -> Self {
+        Self {
+            room: Some(Room {
+                bytes,
+                used: tokio::sync::Mutex::default(),
+            }),
+            ..Self::default()
+        }
+    }
+
+    /// A bucket with these options: `memory_size` says, with a unit, how many bytes it holds; without it, what the machine has.
+    pub(super) fn with(options: &BTreeMap<String, String>) -> Result<Self, String> {
+        const SIZE: &str = "memory_size";
+        if let Some(other) = options.keys().find(|key| *key != SIZE) {
+            return Err(format!("memory takes the option `{SIZE}` only, but there is `{other}`"));
+        }
+        match options.get(SIZE) {
+            Some(size) => Ok(Self::of(size.parse::<ByteSize>()?.bytes())),
+            None => Ok(Self::default()),
+        }
+    }
+
+    /// Room for `payload`. Replacing an object takes room for both, as it does on a disk.
+    async fn room_for(&self, payload: &PutPayload) -> object_store::Result<Option<Claim<'_>>> {
+        let Some(room) = &self.room else { return Ok(None) };
+        let bytes = payload.content_length() as u64;
+        let mut used = room.used.lock().await;
+        if used.saturating_add(bytes) > room.bytes {
+            *used = self.count().await?;
+        }
+        if used.saturating_add(bytes) > room.bytes {
+            return Err(object_store::Error::Generic {
+                store: "memory",
+                source: format!("{FULL} for {bytes} bytes: {used} of {} are used", room.bytes).into(),
+            });
+        }
+        Ok(Some(Claim { used, bytes }))
+    }
+
+    /// How many bytes there are.
+    async fn count(&self) -> object_store::Result<u64> {
+        let objects: Vec<ObjectMeta> = self.objects.list(None).try_collect().await?;
+        let in_objects: u64 = objects.iter().map(|object| object.size).sum();
+        let in_parts: usize = self
+            .uploads()
+            .values()
+            .flat_map(|upload| upload.parts.values())
+            .map(|(_, payload)| payload.content_length())
+            .sum();
+        Ok(in_objects + in_parts as u64)
+    }
+
     fn uploads(&self) -> MutexGuard<'_, HashMap<UploadId, Upload>> {
         self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -61,7 +147,7 @@ fn invalid(index: u32) -> CompleteError {
 #[async_trait]
 impl Bucket for MemoryBucket {
     fn objects(&self) -> &dyn ObjectStore {
-        &self.objects
+        self
     }
 
     async fn begin(&self, path: &Path, _session: SessionId) -> Result<UploadId, Error> {
@@ -82,6 +168,7 @@ impl Bucket for MemoryBucket {
         part: PartRange,
         payload: PutPayload,
     ) -> Result<PartId, Error> {
+        let claim = self.room_for(&payload).await?;
         // As on S3: the same bytes get the same id, so that a part that is stored twice stays the one that the record lists.
         let mut hasher = DefaultHasher::new();
         payload.iter().for_each(|chunk| hasher.write(chunk));
@@ -90,6 +177,8 @@ impl Bucket for MemoryBucket {
         let found = uploads.get_mut(upload).filter(|found| found.path == *path);
         let found = found.ok_or(Error::UnknownUpload)?;
         found.parts.insert(part.index, (id.clone(), payload));
+        drop(uploads);
+        claim.into_iter().for_each(Claim::keep);
         Ok(id)
     }
 
@@ -123,7 +212,8 @@ impl Bucket for MemoryBucket {
             attributes: attributes(session),
             ..PutOptions::default()
         };
-        // The map of objects checks the condition and stores under one lock of its own.
+        // The map of objects checks the condition and stores under one lock of its own. No room is claimed: the bytes of the parts
+        // become those of the object.
         let result = match self.objects.put_opts(path, payload, options).await.map_err(Error::from) {
             Ok(result) => result,
             Err(Error::Conflict) => {
@@ -152,5 +242,133 @@ impl Bucket for MemoryBucket {
         let uploads = self.uploads();
         let of_path = uploads.iter().filter(|(_, upload)| upload.path == *path);
         Ok(of_path.map(|(id, upload)| (id.clone(), upload.began)).collect())
+    }
+}
+
+/// The plain objects. Only a put has more to do than the map of objects has: nobody here copies, nor uploads in parts this way.
+#[async_trait]
+impl ObjectStore for MemoryBucket {
+    async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> object_store::Result<PutResult> {
+        let claim = self.room_for(&payload).await?;
+        let result = self.objects.put_opts(path, payload, options).await?;
+        claim.into_iter().for_each(Claim::keep);
+        Ok(result)
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        path: &Path,
+        options: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.objects.put_multipart_opts(path, options).await
+    }
+
+    async fn get_opts(&self, path: &Path, options: GetOptions) -> object_store::Result<GetResult> {
+        self.objects.get_opts(path, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        paths: BoxStream<'static, object_store::Result<Path>>,
+    ) -> BoxStream<'static, object_store::Result<Path>> {
+        self.objects.delete_stream(paths)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.objects.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        self.objects.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
+        self.objects.copy_opts(from, to, options).await
+    }
+}
+
+impl fmt::Display for MemoryBucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.objects.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use object_store::ObjectStoreExt;
+
+    use super::*;
+    use crate::staging::PartPlan;
+
+    fn full<T>(result: Result<T, impl Into<Error>>) -> bool {
+        matches!(result.map_err(Into::into), Err(Error::Full(_)))
+    }
+
+    fn bytes(length: usize) -> PutPayload {
+        PutPayload::from(Bytes::from(vec![7; length]))
+    }
+
+    #[tokio::test]
+    async fn a_bucket_is_full_at_its_size_and_not_before() {
+        let bucket = MemoryBucket::of(100);
+        let (one, other) = (Path::from("one"), Path::from("other"));
+        bucket.put(&one, bytes(100)).await.unwrap();
+        assert!(full(bucket.put(&other, bytes(1)).await));
+        bucket.put(&other, bytes(0)).await.unwrap();
+        bucket.delete(&one).await.unwrap();
+        bucket.put(&other, bytes(100)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn parts_take_room_until_they_are_given_up() {
+        let bucket = MemoryBucket::of(100);
+        let (path, session) = (Path::from("file"), SessionId::new(random_id()));
+        let part = PartPlan::new(60, 120).part_at(0);
+        let upload = bucket.begin(&path, session).await.unwrap();
+        bucket.put_part(&path, &upload, part, bytes(60)).await.unwrap();
+        assert!(full(bucket.put(&Path::from("other"), bytes(60)).await));
+        let second = PartPlan::new(60, 120).part_at(60);
+        assert!(full(bucket.put_part(&path, &upload, second, bytes(60)).await));
+        bucket.abort(&path, &upload).await.unwrap();
+        bucket.put(&Path::from("other"), bytes(100)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_that_just_fits_can_be_published_from_its_parts() {
+        let bucket = MemoryBucket::of(100);
+        let (path, session) = (Path::from("file"), SessionId::new(random_id()));
+        let part = PartPlan::new(100, 100).part_at(0);
+        let upload = bucket.begin(&path, session).await.unwrap();
+        let id = bucket.put_part(&path, &upload, part, bytes(100)).await.unwrap();
+        let parts = [RecordedPart(id, 100)];
+        let done = bucket
+            .complete(&path, session, &upload, &parts, &Before::Absent, None)
+            .await;
+        assert_eq!(done.unwrap().size, 100);
+        assert!(full(bucket.put(&Path::from("other"), bytes(1)).await));
+    }
+
+    #[tokio::test]
+    async fn what_was_refused_for_another_reason_takes_no_room() {
+        let bucket = MemoryBucket::of(100);
+        let path = Path::from("file");
+        let create = || PutOptions::from(object_store::PutMode::Create);
+        bucket.put_opts(&path, bytes(10), create()).await.unwrap();
+        for _ in 0..20 {
+            let again = bucket.put_opts(&path, bytes(10), create()).await.map_err(Error::from);
+            assert!(matches!(again, Err(Error::Conflict)));
+        }
+        bucket.put(&Path::from("other"), bytes(90)).await.unwrap();
+    }
+
+    #[test]
+    fn its_size_is_its_only_option() {
+        let with = |key: &str, value: &str| MemoryBucket::with(&BTreeMap::from([(key.to_owned(), value.to_owned())]));
+        let room = with("memory_size", "2KiB").unwrap().room.map(|room| room.bytes);
+        assert_eq!(room, Some(2048));
+        assert!(MemoryBucket::with(&BTreeMap::new()).unwrap().room.is_none());
+        assert!(with("memory_size", "2").unwrap_err().contains("no unit"));
+        assert!(with("aws_region", "x").unwrap_err().contains("aws_region"));
     }
 }

@@ -62,7 +62,16 @@ struct Inner {
 impl Store {
     /// A store in memory, empty, with the default reserved prefix.
     pub fn memory() -> Self {
-        let bucket: Arc<dyn Bucket> = Arc::new(MemoryBucket::default());
+        Self::in_memory(MemoryBucket::default())
+    }
+
+    /// The same, but it is full when it holds this many bytes: in files, in parts of unfinished ones, and in sessions (600 bytes each).
+    pub fn memory_of(bytes: u64) -> Self {
+        Self::in_memory(MemoryBucket::of(bytes))
+    }
+
+    fn in_memory(bucket: MemoryBucket) -> Self {
+        let bucket: Arc<dyn Bucket> = Arc::new(bucket);
         // The literals hold nothing that a prefix must not hold.
         let layout = Layout::new("", "", DEFAULT_RESERVED).expect("a plain prefix");
         Self::over("memory:///".to_owned(), Arc::clone(&bucket), bucket, layout)

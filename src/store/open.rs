@@ -157,10 +157,7 @@ impl Place {
             BucketName::Azure { container, account } => {
                 Ok(Arc::new(azure(container, account.as_deref(), options, &connector)?))
             }
-            BucketName::Memory => {
-                none_of(options)?;
-                Ok(Arc::new(MemoryBucket::default()))
-            }
+            BucketName::Memory => Ok(Arc::new(MemoryBucket::with(options)?)),
             BucketName::Directory(directory) => {
                 none_of(options)?;
                 let open = LocalDirectory::open(directory).map_err(|failure| failure.to_string())?;

@@ -1,5 +1,7 @@
 //! Whether a store can do what sessions rest on: tried out at the start, not believed.
 
+use std::fmt;
+
 use bytes::Bytes;
 use futures::future::join_all;
 use futures::stream::{StreamExt, TryStreamExt};
@@ -35,6 +37,24 @@ pub struct Capabilities {
     pub conditional_complete: bool,
     /// Published objects name their session.
     pub metadata: bool,
+}
+
+impl fmt::Display for Capabilities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = [
+            (self.conditional_create, "create if absent"),
+            (self.compare_and_swap, "compare and swap"),
+            (self.list_after_create, "list after create"),
+            (self.multipart, "multipart uploads"),
+            (self.conditional_complete, "conditional completion"),
+            (self.metadata, "metadata"),
+        ];
+        for (index, (can, what)) in found.into_iter().enumerate() {
+            let separator = if index == 0 { "" } else { ", " };
+            write!(f, "{separator}{what}: {}", if can { "yes" } else { "no" })?;
+        }
+        Ok(())
+    }
 }
 
 impl Capabilities {

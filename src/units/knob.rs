@@ -56,7 +56,7 @@ pub struct Key {
     pub kind: Kind,
     /// Its default as TOML; `None` when nothing stands in for a missing value.
     pub default: Option<String>,
-    /// A value as TOML that shows what it may look like, where the default does not.
+    /// A value as TOML that shows what it may look like, where there is no default or where it depends on other keys.
     pub example: Option<&'static str>,
     /// Whether it has to be given.
     pub required: bool,
@@ -246,14 +246,14 @@ macro_rules! settings {
     (@keys $keys:ident, $name:tt, [$($doc:literal),*], [$($example:literal)?], [$($required:literal)?], $type:ty, $default:expr) => {{
         let default: $type = $default;
         let required = $crate::units::knob::settings!(@is_required $($required)?);
-        $keys.push($crate::units::knob::Key {
+        $keys.extend([$crate::units::knob::Key {
             name: $crate::units::knob::settings!(@name $name),
             about: &[$($doc),*],
             kind: <$type as $crate::units::knob::Knob>::kind(),
             default: if required { None } else { $crate::units::knob::shown_default(&default) },
             example: $crate::units::knob::settings!(@example $($example)? $($required)?),
             required,
-        });
+        }]);
     }};
 
     (@example) => { None };
@@ -280,7 +280,7 @@ macro_rules! settings {
         $shown.extend($crate::units::knob::Section::show_keys(&$self.$field));
     };
     (@show $shown:ident, $self:ident, $field:ident, $name:tt, $default:expr) => {
-        $shown.push(($crate::units::knob::settings!(@name $name), $crate::units::knob::Knob::show(&$self.$field)));
+        $shown.extend([($crate::units::knob::settings!(@name $name), $crate::units::knob::Knob::show(&$self.$field))]);
     };
 }
 

@@ -64,21 +64,18 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_millis(total))
 }
 
-/// Writes a span of time as [`parse_duration`] reads it. Less than a millisecond is lost.
+/// Writes a span of time as [`parse_duration`] reads it, in the longest unit that divides it evenly. Less than a millisecond is lost.
 pub fn show_duration(span: Duration) -> String {
-    let mut rest = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-    if rest == 0 {
-        return "0s".to_owned();
-    }
-    let mut text = String::new();
+    let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     // Weeks are read but not written: "14d" is what everybody writes.
-    for (unit, factor) in UNITS.into_iter().skip(1) {
-        if rest >= factor {
-            text.push_str(&format!("{}{unit}", rest / factor));
-            rest %= factor;
-        }
+    let units = UNITS.into_iter().skip(1);
+    match units
+        .into_iter()
+        .find(|(_, factor)| millis >= *factor && millis.is_multiple_of(*factor))
+    {
+        Some((unit, factor)) => format!("{}{unit}", millis / factor),
+        None => "0s".to_owned(),
     }
-    text
 }
 
 #[cfg(test)]
@@ -134,6 +131,13 @@ mod tests {
             ),
         ] {
             assert_eq!(parse_duration(text), Err(reason.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_span_is_shown_in_one_unit() {
+        for text in ["0s", "250ms", "90s", "150s", "1m", "90m", "1h", "14d", "100d"] {
+            assert_eq!(show_duration(parse_duration(text).unwrap()), text);
         }
     }
 

@@ -39,6 +39,8 @@ pub(super) struct Receiving<'w, 'a> {
     memory: Option<Reservation>,
     /// The multipart upload that this turn puts parts into.
     upload: Option<UploadId>,
+    /// Whether that upload was begun by this turn and no record that names it was ever offered to the store.
+    unnamed: bool,
     flying: VecDeque<(PartRange, JoinHandle<Result<PartId, Error>>)>,
     /// Parts of this turn that the record does not list yet.
     landed: Vec<(PartRange, PartId)>,
@@ -81,6 +83,7 @@ impl<'w, 'a> Receiving<'w, 'a> {
             assembler,
             memory,
             upload,
+            unnamed: false,
             flying: VecDeque::new(),
             landed: Vec::new(),
             slow: false,
@@ -135,6 +138,7 @@ impl<'w, 'a> Receiving<'w, 'a> {
     }
 
     /// Fills the assembler up to `bound`; says why it could not.
+    #[expect(clippy::disallowed_methods, reason = "how long memory is sat on is what this measures")]
     async fn fill(&mut self, bound: u64, rest: &mut Bytes, body: &mut impl Body) -> Option<Came> {
         let since = Uptime::now();
         let superseded = self.work.turn.superseded();
@@ -202,7 +206,11 @@ impl<'w, 'a> Receiving<'w, 'a> {
         };
         let since = Uptime::now();
         let more = budget.reserve(need.saturating_sub(have)).await;
-        let outcome = if more.is_ok() { MemoryWait::Granted } else { MemoryWait::Exhausted };
+        let outcome = if more.is_ok() {
+            MemoryWait::Granted
+        } else {
+            MemoryWait::Exhausted
+        };
         self.work.uploads.metrics.memory_waited(outcome, since.elapsed());
         let more = more.map_err(|exhausted| Refused::Busy {
             retry_after: exhausted.waited.max(STORE_RETRY),
@@ -241,6 +249,7 @@ impl<'w, 'a> Receiving<'w, 'a> {
             None => {
                 // A crash before the record names it leaves an upload that the sweep finds by its key.
                 let upload = self.work.place.store.begin(&self.work.key, self.work.id).await?;
+                self.unnamed = true;
                 self.upload.insert(upload).clone()
             }
         };
@@ -318,9 +327,23 @@ impl<'w, 'a> Receiving<'w, 'a> {
         told.await.unwrap_or_else(|refused: Refused| refused)
     }
 
+    /// Lets the parts end that are still on their way: no record will list them. An upload that no record can name is
+    /// aborted after them; a crash before that leaves it to the sweep.
     fn abandon_flights(&mut self) {
-        // They end by themselves; a part that no record lists harms nothing.
-        self.flying.clear();
+        let flights = std::mem::take(&mut self.flying);
+        let abandoned = self.upload.take().filter(|_| self.unnamed);
+        if let Some(upload) = abandoned {
+            let (store, key, id) = (self.work.place.store.clone(), self.work.key.clone(), self.work.id);
+            tokio::spawn(async move {
+                for (_, flight) in flights {
+                    // Whatever became of the part, it goes with its upload.
+                    let _ = flight.await;
+                }
+                if let Err(error) = store.abort(&key, &upload).await {
+                    debug!(session = %id, %error, "an upload that no record names is left to the sweep");
+                }
+            });
+        }
     }
 
     /// A body broke off, or has to yield: what came is kept when it is worth a write.
@@ -350,6 +373,7 @@ impl<'w, 'a> Receiving<'w, 'a> {
             let lost = upto < self.assembler.at();
             let step = self.work.rule(Input::Received { upto, total, staged })?;
             if let Some(record) = step.save {
+                self.unnamed &= record.upload() != self.upload.as_ref();
                 if self.work.save(record).await? == Saved::Overtaken {
                     continue;
                 }

@@ -124,7 +124,7 @@ impl Uploads {
         )
         .stamped(random_id(), now);
         let version = place.store.create_record(&record).await?;
-        info!(target: "session", event = "created", session = %id, route = place.route, key = %key,
+        info!(target: "bits_gateway::session", event = "created", session = %id, route = place.route, key = %key,
             principal = record.principal.as_str());
         self.0.metrics.session_created(&place.route);
         let view = View::created(
@@ -279,10 +279,10 @@ impl Inner {
         }
     }
 
-    /// Ids that were never issued leave no trace here, however many somebody tries.
+    /// Ids that were never issued leave no trace here, however many somebody tries; a stranger's packet takes nothing away.
     fn forget_unknown<T>(&self, place: &Arc<Place>, id: SessionId, verdict: &Result<T, Refused>) {
         if matches!(verdict, Err(Refused::SessionNotFound)) {
-            self.table.remove(&(place.route.clone(), id));
+            self.table.remove_if(&(place.route.clone(), id), |_, entry| entry.is_empty());
         }
     }
 }

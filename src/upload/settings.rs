@@ -26,6 +26,7 @@ settings! {
         pub overwrite: bool = false,
         /// Largest file. Above it: 500 + 0x80200020 on the first fragment. A file has at most 10,000 parts, so larger files have larger
         /// parts, and a part may take a quarter of `limits.memory`: the default is 512GiB or what that allows, if that is less.
+        #[example = "\"512GiB\""]
         pub max_upload_size: ByteSize = ByteSize::gib(512),
         /// Largest fragment. Above it: 413, which makes the client shrink its fragments. Windows sends up to 13 MiB; at least 5KiB.
         /// A smaller limit costs more requests, a larger one no memory.
@@ -34,6 +35,7 @@ settings! {
         pub session_timeout: Duration = Duration::from_secs(14 * 24 * 3_600),
         /// How long the outcome of an ended session is remembered, for clients that ask again; one small object each. The default is
         /// `session_timeout`.
+        #[example = "\"14d\""]
         pub closed_session_memory: Duration = Duration::from_secs(14 * 24 * 3_600),
         /// Size of the pieces in which a file is stored, from 5MiB to 5GiB; raised by itself for files of more than 10,000 of them.
         /// Larger: fewer requests to the store, more memory for each upload at the moment a piece is full.

@@ -67,6 +67,11 @@ impl Entry {
         }
     }
 
+    /// Whether nobody acts for the session and nothing is known of it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.view.try_lock().is_ok_and(|view| view.is_none())
+    }
+
     /// Whether nobody acts for the session and it was not looked at for `idle`.
     pub(super) fn is_idle(&self, idle: Duration) -> bool {
         self.view

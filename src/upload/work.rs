@@ -317,7 +317,7 @@ impl Work<'_> {
             self.uploads.metrics.session_ended(&self.place.route, end_of(outcome));
         }
         info!(
-            target: "session",
+            target: "bits_gateway::session",
             event,
             session = %self.id,
             route = self.place.route,

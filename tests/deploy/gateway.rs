@@ -36,15 +36,13 @@ impl Gateway {
             .process_group(0)
             .spawn()
             .unwrap();
-        let gateway = Self { child, address, admin };
-        gateway.wait_until_ready();
-        gateway
-    }
-
-    fn wait_until_ready(&self) {
+        let mut gateway = Self { child, address, admin };
         until("the gateway is ready", || {
-            get(&self.admin, "/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
+            let ended = gateway.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the gateway ended: {ended:?}");
+            get(&gateway.admin, "/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
         });
+        gateway
     }
 }
 

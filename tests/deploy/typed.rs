@@ -35,12 +35,8 @@ fn the_command_of_the_readme_uploads_a_file_with_our_client() {
         .skip(1)
         .map(|word| word.replace("127.0.0.1:8080", &gateway.address))
         .collect();
-    output(
-        program()
-            .args(words)
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .env("HOME", folder.path()),
-    );
+    std::fs::write(folder.path().join("README.md"), text("README.md")).unwrap();
+    output(program().args(words).current_dir(folder.path()));
     assert_eq!(
         std::fs::read_to_string(folder.path().join("data/docs/README.md")).unwrap(),
         text("README.md")
@@ -50,6 +46,17 @@ fn the_command_of_the_readme_uploads_a_file_with_our_client() {
 #[test]
 fn every_configuration_in_the_documents_is_one_that_the_program_takes() {
     let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gateway.toml");
+    let check = |configuration: &str| {
+        std::fs::write(&file, configuration).unwrap();
+        program()
+            .args(["check", "--config"])
+            .arg(&file)
+            .current_dir(folder.path())
+            .output()
+            .unwrap()
+    };
+    assert_eq!(check("[sever]\n").status.code(), Some(78), "a misspelt one is refused");
     let mut configurations: Vec<_> = [
         "README.md",
         "docs/iis.md",
@@ -63,15 +70,9 @@ fn every_configuration_in_the_documents_is_one_that_the_program_takes() {
     configurations.push(("deploy/kubernetes/configmap.yaml", configuration_of_the_configmap()));
     assert!(configurations.len() >= 3);
     for (path, configuration) in configurations {
-        let file = folder.path().join("gateway.toml");
-        std::fs::write(&file, &configuration).unwrap();
-        println!("{path}:\n{configuration}");
-        output(
-            program()
-                .args(["check", "--config"])
-                .arg(&file)
-                .current_dir(folder.path()),
-        );
+        let output = check(&configuration);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{path}:\n{configuration}\n{said}");
     }
 }
 

@@ -6,5 +6,6 @@ mod crowd;
 mod framing;
 mod leaving;
 mod patience;
+mod process;
 mod rooms;
 mod support;

@@ -163,3 +163,160 @@ impl Bucket for LocalDirectory {
         self.read(move |root| root.uploads(&path)).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::path::PathBuf;
+    use std::process::{Child, Command, Stdio};
+
+    use futures::TryStreamExt;
+    use object_store::{ObjectMeta, ObjectStoreExt, PutMode};
+
+    use super::*;
+    use crate::clock::random_id;
+
+    const DIRECTORY: &str = "BITS_GATEWAY_TEST_DIRECTORY";
+
+    /// A process that uses a directory until it is killed.
+    struct Tenant(Child);
+
+    impl Tenant {
+        /// Starts it and waits until it has said `words` words.
+        fn start(directory: &Path, words: usize) -> Self {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.args([
+                "--exact",
+                "store::local::tests::tenant",
+                "--ignored",
+                "--nocapture",
+                "--test-threads=1",
+            ]);
+            command
+                .env(DIRECTORY, directory)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null());
+            let mut child = command.spawn().unwrap();
+            let output = BufReader::new(child.stdout.take().unwrap());
+            let said = output
+                .lines()
+                .map_while(Result::ok)
+                .filter(|line| line.contains("written"))
+                .take(words)
+                .count();
+            let tenant = Self(child);
+            assert_eq!(said, words, "the process ended by itself");
+            tenant
+        }
+    }
+
+    impl Drop for Tenant {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+
+    fn content(letter: u8) -> Vec<u8> {
+        vec![letter; 300_000]
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "a process of its own for the tests below, which start and kill it"]
+    async fn tenant() {
+        let Some(directory) = std::env::var_os(DIRECTORY).map(PathBuf::from) else {
+            return;
+        };
+        let store = LocalDirectory::open(&directory).unwrap();
+        for round in 0_u64.. {
+            let letter = b'a' + (round % 26) as u8;
+            store.put(&Name::from("file"), content(letter).into()).await.unwrap();
+            let created = Name::from(format!("created/{round}/file"));
+            store
+                .put_opts(&created, content(letter).into(), PutMode::Create.into())
+                .await
+                .unwrap();
+            let session = SessionId::new(random_id());
+            let published = Name::from(format!("published/{round}"));
+            let upload = store.begin(&published, session).await.unwrap();
+            let range = PartRange {
+                index: 0,
+                from: 0,
+                to: 300_000,
+            };
+            let part = store
+                .put_part(&published, &upload, range, content(letter).into())
+                .await
+                .unwrap();
+            let parts = [RecordedPart(part, 300_000)];
+            store
+                .complete(&published, session, &upload, &parts, &Before::Absent, None)
+                .await
+                .unwrap();
+            println!("written {round}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_directory_is_refused_while_another_process_uses_it_and_free_when_that_is_killed() {
+        let place = tempfile::tempdir().unwrap();
+        let tenant = Tenant::start(place.path(), 1);
+        let refused = LocalDirectory::open(place.path()).unwrap_err();
+        assert!(matches!(refused, OpenFailure::InUse { .. }));
+        assert!(refused.to_string().contains(&place.path().display().to_string()));
+        drop(tenant);
+        LocalDirectory::open(place.path()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_killed_process_leaves_whole_files_only_and_all_that_it_answered_for() {
+        let place = tempfile::tempdir().unwrap();
+        for words in 1..=4 {
+            drop(Tenant::start(place.path(), words));
+            let store = LocalDirectory::open(place.path()).unwrap();
+            assert_eq!(store.root.temporary().parent().unwrap().read_dir().unwrap().count(), 0);
+            let listed: Vec<ObjectMeta> = store.list(None).try_collect().await.unwrap();
+            assert!(listed.len() > 2 * words);
+            for meta in &listed {
+                let bytes = store.get(&meta.location).await.unwrap().bytes().await.unwrap();
+                assert_eq!(bytes, content(bytes[0]), "{}", meta.location);
+            }
+            for round in 0..words {
+                assert!(store.head(&Name::from(format!("published/{round}"))).await.is_ok());
+                assert!(store.head(&Name::from(format!("created/{round}/file"))).await.is_ok());
+            }
+            drop(store);
+            for directory in ["created", "published"] {
+                std::fs::remove_dir_all(place.path().join(directory)).unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn two_routes_on_one_directory_see_one_store() {
+        let place = tempfile::tempdir().unwrap();
+        let (one, two) = (
+            LocalDirectory::open(place.path()).unwrap(),
+            LocalDirectory::open(place.path()).unwrap(),
+        );
+        let put = one.put(&Name::from("file"), "x".into()).await.unwrap();
+        assert_eq!(two.head(&Name::from("file")).await.unwrap().e_tag, put.e_tag);
+        drop(one);
+        two.put(&Name::from("file"), "y".into()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn work_goes_on_when_nobody_waits_for_it_and_its_permit_comes_back() {
+        let place = tempfile::tempdir().unwrap();
+        let store = LocalDirectory::open(place.path()).unwrap();
+        for _ in 0..200 {
+            let name = Name::from("file");
+            let put = store.put(&name, "x".into());
+            // Polled once, then dropped.
+            tokio::select! { biased; _ = put => {}, () = std::future::ready(()) => {} }
+        }
+        let permits = store.writes.acquire_many(WRITES).await.unwrap();
+        drop(permits);
+        store.put(&Name::from("file"), "y".into()).await.unwrap();
+    }
+}

@@ -155,3 +155,56 @@ impl Drop for Temporary {
         let _ = fs::remove_file(&self.path);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn x() -> [Bytes; 1] {
+        [Bytes::from_static(b"x")]
+    }
+
+    #[test]
+    fn a_file_system_without_careful_renames_is_helped_by_links() {
+        let place = tempfile::tempdir().unwrap();
+        let root = Root::open_without_careful_renames(place.path());
+        let file = place.path().join("a/b/file");
+        root.write(&file, x(), None, Condition::Absent).unwrap();
+        assert!(matches!(
+            root.write(&file, x(), None, Condition::Absent),
+            Err(Fault::Exists)
+        ));
+        let staged = root.temporary();
+        fs::write(&staged, "y").unwrap();
+        assert!(matches!(
+            root.publish(&staged, &file, Condition::Absent),
+            Err(Fault::Exists)
+        ));
+        root.publish(&staged, &place.path().join("other"), Condition::Absent)
+            .unwrap();
+        assert!(!staged.exists());
+        assert_eq!(root.temporary().parent().unwrap().read_dir().unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_written_leaves_nothing_behind() {
+        let place = tempfile::tempdir().unwrap();
+        let root = Root::open(place.path()).unwrap();
+        fs::write(place.path().join("file"), "").unwrap();
+        let below = place.path().join("file/below");
+        let temporary = root.temporary();
+        fs::write(&temporary, "z").unwrap();
+        assert!(matches!(
+            root.publish(&temporary, &below, Condition::Absent),
+            Err(Fault::Obstructed(_))
+        ));
+        assert!(matches!(
+            root.write(&below, x(), None, Condition::Any),
+            Err(Fault::Obstructed(_))
+        ));
+        let missing = root.publish(&root.temporary(), &place.path().join("new/file"), Condition::Any);
+        assert!(matches!(missing, Err(Fault::Io { .. })));
+        root.settled(&below).unwrap();
+        assert_eq!(root.temporary().parent().unwrap().read_dir().unwrap().count(), 1);
+    }
+}

@@ -372,6 +372,20 @@ fn sync_everything(_: &File) -> io::Result<()> {
 }
 
 #[cfg(test)]
+impl Root {
+    /// As on a file system that can't rename without replacing. Nobody shares it.
+    pub(super) fn open_without_careful_renames(directory: &Path) -> Self {
+        let metadata = directory.metadata().unwrap();
+        let opening = Opening { directory };
+        let mut root = opening
+            .claim(directory.to_owned(), (metadata.dev(), metadata.ino()))
+            .unwrap();
+        root.renames_without_replacing = false;
+        root
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -210,7 +210,7 @@ impl<'a> Reading<'a> {
         let elsewhere = self.everywhere.iter().find(|(_, key)| *key == name);
         let reason = match (nearest(name, known.iter().copied()), elsewhere) {
             (Some(near), _) => format!("unknown key, did you mean \"{near}\"?"),
-            (None, Some((section, _))) => format!("unknown key, did you mean the one of {section}?"),
+            (None, Some((section, _))) => format!("unknown key, did you mean \"{name}\" in {section}?"),
             (None, None) => format!("unknown key, known here: {}", known.join(", ")),
         };
         self.problems.push(Problem {
