@@ -1,8 +1,11 @@
 //! One list of behaviours, held against every kind of store: memory, a local directory, a real S3 server, a real Azure server.
 
 mod contract;
+mod google;
+mod http;
 #[path = "../support/servers.rs"]
 mod servers;
+mod spoiled;
 
 use bits_gateway::clock::random_id;
 use bits_gateway::metrics::Metrics;
@@ -60,5 +63,13 @@ async fn an_azure_server_behaves_as_a_store_must() {
     let server = Azurite::start();
     let fresh = || open(&server.settings(&random_id().to_string()));
     assert_eq!(fresh().probe().await.unwrap(), EVERYTHING, "{}", server.log());
+    contract::hold(|| async { fresh() }).await;
+}
+
+#[tokio::test]
+async fn google_cloud_storage_as_its_documentation_describes_it_behaves_as_a_store_must() {
+    let server = google::Google::start().await;
+    let fresh = || open(&google::settings(server.server.port, &random_id().to_string()));
+    assert_eq!(fresh().probe().await.unwrap(), EVERYTHING);
     contract::hold(|| async { fresh() }).await;
 }
