@@ -164,8 +164,9 @@ impl Uploads {
         };
         self.0.forget_unknown(place, id, &fragmented.verdict);
         match fragmented.verdict {
-            Err(Refused::SessionNotFound) => Fragmented::unknown(Refused::SessionNotFound),
-            _ => fragmented,
+            // There is no session any more that could have a next offset.
+            Err(refused @ (Refused::SessionNotFound | Refused::Lost(_))) => Fragmented::unknown(refused),
+            verdict => Fragmented { verdict, ..fragmented },
         }
     }
 

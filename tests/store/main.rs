@@ -1,64 +1,10 @@
-//! One list of behaviours, held against every kind of store: memory, a local directory, a real S3 server, a real Azure server.
+//! One list of behaviours, held against every kind of store.
 
 mod contract;
-#[path = "../support/servers.rs"]
-mod servers;
 
-use bits_gateway::clock::random_id;
-use bits_gateway::metrics::Metrics;
-use bits_gateway::store::{Capabilities, Settings, Store};
-
-use servers::{Azurite, SeaweedFs};
-
-/// What a store that several replicas may share can do.
-const EVERYTHING: Capabilities = Capabilities {
-    conditional_create: true,
-    compare_and_swap: true,
-    list_after_create: true,
-    multipart: true,
-    conditional_complete: true,
-    metadata: true,
-};
-
-fn open(settings: &Settings) -> Store {
-    Store::open(settings, &Metrics::new([])).expect("a store that opens")
-}
+use bits_gateway::store::Store;
 
 #[tokio::test]
 async fn memory_behaves_as_a_store_must() {
-    assert_eq!(Store::memory().probe().await.unwrap(), EVERYTHING);
     contract::hold(|| async { Store::memory() }).await;
-}
-
-#[tokio::test]
-async fn a_local_directory_behaves_as_a_store_must() {
-    let folder = tempfile::tempdir().unwrap();
-    let fresh = || {
-        let url = format!("file://{}/{}", folder.path().display(), random_id());
-        open(&Settings {
-            url,
-            ..Settings::default()
-        })
-    };
-    let found = fresh().probe().await.unwrap();
-    // Whether a file names its session is up to the file system.
-    let metadata = found.metadata;
-    assert_eq!(found, Capabilities { metadata, ..EVERYTHING });
-    contract::hold(|| async { fresh() }).await;
-}
-
-#[tokio::test]
-async fn an_s3_server_behaves_as_a_store_must() {
-    let server = SeaweedFs::start();
-    let fresh = || open(&server.settings(&random_id().to_string()));
-    assert_eq!(fresh().probe().await.unwrap(), EVERYTHING, "{}", server.log());
-    contract::hold(|| async { fresh() }).await;
-}
-
-#[tokio::test]
-async fn an_azure_server_behaves_as_a_store_must() {
-    let server = Azurite::start();
-    let fresh = || open(&server.settings(&random_id().to_string()));
-    assert_eq!(fresh().probe().await.unwrap(), EVERYTHING, "{}", server.log());
-    contract::hold(|| async { fresh() }).await;
 }
