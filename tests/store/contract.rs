@@ -55,7 +55,7 @@ const BEHAVIOURS: &[(&str, Behaviour)] = behaviours![
 ];
 
 /// Holds every behaviour against a store of its own from `fresh`, and tells of all that fail.
-pub async fn hold<F: Future<Output = Store>>(fresh: impl Fn() -> F) {
+pub(crate) async fn hold<F: Future<Output = Store>>(fresh: impl Fn() -> F) {
     let mut failed = Vec::new();
     for (name, behaviour) in BEHAVIOURS {
         let store = fresh().await;

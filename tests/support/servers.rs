@@ -25,7 +25,7 @@ const AZURITE_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UV
 const BUCKET: &str = "bucket";
 
 /// SeaweedFS: an S3 server.
-pub struct SeaweedFs {
+pub(crate) struct SeaweedFs {
     server: Server,
     port: u16,
 }
@@ -35,7 +35,7 @@ impl SeaweedFs {
     ///
     /// # Panics
     /// When it is not installed or does not begin.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         // Every port has a second one for its protocol between servers, which it would else choose by itself.
         let ports = free_ports::<8>();
         let folder = TempDir::new().expect("a folder");
@@ -89,7 +89,7 @@ impl SeaweedFs {
     }
 
     /// Settings of a store in the bucket, below `prefix`.
-    pub fn settings(&self, prefix: &str) -> Settings {
+    pub(crate) fn settings(&self, prefix: &str) -> Settings {
         settings(
             format!("s3://{BUCKET}/{prefix}"),
             [
@@ -102,13 +102,13 @@ impl SeaweedFs {
     }
 
     /// What the server wrote to its log so far.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.server.log()
     }
 }
 
 /// Azurite: an Azure Blob server.
-pub struct Azurite {
+pub(crate) struct Azurite {
     server: Server,
     port: u16,
 }
@@ -118,7 +118,7 @@ impl Azurite {
     ///
     /// # Panics
     /// When it is not installed or does not begin.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let [port] = free_ports();
         let folder = TempDir::new().expect("a folder");
         let mut command = Command::new(tool("azurite/node_modules/.bin/azurite-blob"));
@@ -138,7 +138,7 @@ impl Azurite {
     }
 
     /// Settings of a store in the container, below `prefix`.
-    pub fn settings(&self, prefix: &str) -> Settings {
+    pub(crate) fn settings(&self, prefix: &str) -> Settings {
         settings(
             format!("az://{BUCKET}/{prefix}"),
             [
@@ -153,7 +153,7 @@ impl Azurite {
     }
 
     /// What the server wrote to its log so far.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.server.log()
     }
 }
