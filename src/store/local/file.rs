@@ -39,8 +39,13 @@ impl Facts {
         match path.metadata() {
             Ok(metadata) => Self::new(&metadata).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => match path.symlink_metadata() {
-                Ok(_) => Err(Fault::Obstructed("a symbolic link that leads nowhere has it")),
-                Err(_) => Ok(None),
+                Ok(metadata) if metadata.is_symlink() => {
+                    Err(Fault::Obstructed("a symbolic link that leads nowhere has it"))
+                }
+                // Came in between.
+                Ok(metadata) => Self::new(&metadata).map(Some),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(Fault::when("cannot look at", path)(error)),
             },
             Err(error) => Err(Fault::when("cannot look at", path)(error)),
         }
@@ -217,6 +222,25 @@ mod tests {
         std::fs::create_dir(&path).unwrap();
         assert!(matches!(open(&path), Err(Fault::Obstructed(_))));
         assert!(matches!(open(&path.join("below")), Err(Fault::NotFound)));
+    }
+
+    #[test]
+    fn a_file_that_comes_and_goes_is_never_taken_for_something_else() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("file");
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..2000 {
+                    std::fs::write(&path, "").unwrap();
+                    std::fs::remove_file(&path).unwrap();
+                }
+                over.store(true, std::sync::atomic::Ordering::Relaxed);
+            });
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                Facts::at(&path).unwrap();
+            }
+        });
     }
 
     #[test]

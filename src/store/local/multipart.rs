@@ -338,10 +338,7 @@ mod tests {
         // Of two chunks each.
         let bytes: Vec<u8> = (from..to).map(|byte| byte as u8).collect();
         let (one, two) = bytes.split_at(bytes.len() / 2);
-        [one, two]
-            .into_iter()
-            .map(|half| bytes::Bytes::copy_from_slice(half))
-            .collect()
+        [one, two].into_iter().map(bytes::Bytes::copy_from_slice).collect()
     }
 
     fn whole() -> Vec<u8> {

@@ -190,7 +190,7 @@ mod tests {
     use object_store::{Error, GetRange, ObjectStoreExt, UpdateVersion};
 
     use super::*;
-    use crate::store::local::{is_obstructed, meaning};
+    use crate::store::local::meaning;
 
     fn open() -> (tempfile::TempDir, LocalDirectory) {
         let place = tempfile::tempdir().unwrap();
@@ -207,6 +207,10 @@ mod tests {
             e_tag: tag.clone(),
             version: None,
         })
+    }
+
+    fn is_obstructed(error: &Error) -> bool {
+        matches!(meaning(error), Some(crate::store::Error::BadName(_)))
     }
 
     async fn names(store: &LocalDirectory, prefix: Option<&str>) -> Vec<String> {
@@ -440,7 +444,6 @@ mod tests {
             for mode in [PutMode::Create, PutMode::Overwrite] {
                 let refused = store.put_opts(&file, "y".into(), mode.into()).await.unwrap_err();
                 assert!(is_obstructed(&refused), "{text}: {refused}");
-                assert!(matches!(meaning(&refused), Some(crate::store::Error::Denied(_))));
             }
             assert!(is_obstructed(&store.delete(&file).await.unwrap_err()), "{text}");
         }
