@@ -177,9 +177,10 @@ impl Broom {
     /// Whether anything was stored for the session since its record was written.
     async fn stirred(&self, id: SessionId, since: Timestamp) -> Result<bool, Error> {
         let objects = self.store.list_session(id).await?;
+        // Stores tell seconds: what came in the same one as the note came after it, for the session had long been silent before.
         Ok(objects
             .iter()
-            .any(|object| object.name != Name::Record && object.modified > since))
+            .any(|object| object.name != Name::Record && object.modified >= since))
     }
 
     /// Does to a session what the rules say, by compare-and-swap on what was just read.
@@ -319,7 +320,7 @@ mod tests {
     use super::*;
     use crate::bits::ContentRange;
     use crate::budget::Budget;
-    use crate::clock::SystemClock;
+    use crate::clock::{Clock, SystemClock};
     use crate::metrics::Metrics;
     use crate::session::{Principal, Target};
     use crate::upload::{Asked, Body, BodyBroken, Coordination, Durability, Refused, Rules, Uploads};
@@ -380,8 +381,12 @@ mod tests {
             .verdict
     }
 
-    /// A moment `after` what the store's clock says now.
+    /// A moment `after` what the store's clock says now. What was stored before it was stored earlier, if only by a millisecond.
     async fn later(place: &Place, after: Duration) -> Timestamp {
+        let now = SystemClock.now();
+        while SystemClock.now() == now {
+            tokio::task::yield_now().await;
+        }
         place.store.now().await.unwrap().plus(after)
     }
 

@@ -120,7 +120,10 @@ impl<'w, 'a> Receiving<'w, 'a> {
                     continue;
                 }
                 Some(Came::Stopped(Stopped::Broken(broken))) => {
-                    self.keep_what_came(range).await?;
+                    // A body that is not what it was announced to be is refused as a whole.
+                    if broken != BodyBroken::Malformed {
+                        self.keep_what_came(range).await?;
+                    }
                     return Err(Refused::Body(broken));
                 }
                 Some(Came::Stopped(Stopped::Superseded) | Came::Chunk(_)) => {
@@ -134,11 +137,30 @@ impl<'w, 'a> Receiving<'w, 'a> {
                 self.record(range).await?;
             }
         }
+        self.end_of(body, &rest).await?;
         self.finish(range).await
     }
 
+    /// Waits for the end of a body whose range is filled. Only a chunked one can go on: its length is told nowhere else.
+    async fn end_of(&self, body: &mut impl Body, rest: &Bytes) -> Result<(), Refused> {
+        if !rest.is_empty() {
+            return Err(BodyBroken::Malformed.into());
+        }
+        tokio::select! {
+            biased;
+            end = body.next() => match end? {
+                None => Ok(()),
+                Some(_) => Err(BodyBroken::Malformed.into()),
+            },
+            () = self.work.turn.superseded() => Err(busy("a newer packet of the session took its turn")),
+        }
+    }
+
     /// Fills the assembler up to `bound`; says why it could not.
-    #[expect(clippy::disallowed_methods, reason = "how long memory is sat on is what this measures")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how long memory is sat on is what this measures"
+    )]
     async fn fill(&mut self, bound: u64, rest: &mut Bytes, body: &mut impl Body) -> Option<Came> {
         let since = Uptime::now();
         let superseded = self.work.turn.superseded();

@@ -1,6 +1,7 @@
 //! Close-Session and Cancel-Session (MC-BUP 2.2.8 to 2.2.11, 3.2.5.2.7, 3.2.5.2.8).
 
 use std::fs;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bits_gateway::client::raw::Packet;
@@ -26,11 +27,15 @@ async fn after_close_the_destination_holds_exactly_the_bytes() {
 }
 
 /// Covers: BUP-111
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_ever_sees_part_of_a_file() {
     let root = tempfile::tempdir().unwrap();
     for room in [Room::new(), Room::over(directory(root.path()))] {
-        for (size, before) in [(200, None), (20 * PART + 1, None), (20 * PART + 1, Some(content(77, 7)))] {
+        for (size, before) in [
+            (200, None),
+            (20 * PART + 1, None),
+            (20 * PART + 1, Some(content(77, 7))),
+        ] {
             let key = format!("{size}{}", before.is_some());
             let target = format!("/up/{key}");
             let house = House::of([room.clone().overwriting()]);
@@ -38,34 +43,33 @@ async fn nobody_ever_sees_part_of_a_file() {
                 house.put(&target, before).await;
             }
             let upload = house.begin(&target, &content(size, 0)).await;
-            let done = AtomicBool::new(false);
-            let sending = async {
-                let step = size.div_ceil(20);
-                let mut at = 0;
-                while at < size {
-                    let end = size.min(at + step);
-                    if end == size {
-                        // Nothing shows before the last byte.
-                        assert_eq!(house.file(&key).await, before);
+            let done = Arc::new(AtomicBool::new(false));
+            let watching = tokio::spawn({
+                let (done, key, whole) = (Arc::clone(&done), key.clone(), upload.file.clone());
+                let (before, room) = (before.clone(), room.clone());
+                async move {
+                    while !done.load(Ordering::Acquire) {
+                        let seen = room.file(&key).await;
+                        assert!(
+                            seen == before || seen.as_ref() == Some(&whole),
+                            "{} bytes",
+                            seen.unwrap().len()
+                        );
+                        tokio::task::yield_now().await;
                     }
-                    house.store(&upload, at..end).await;
-                    at = end;
                 }
-                assert_eq!(house.close(&upload).await, ack(200).of(&upload.id));
-                done.store(true, Ordering::Release);
-            };
-            let watching = async {
-                let mut looks = 0;
-                while !done.load(Ordering::Acquire) {
-                    let seen = house.file(&key).await;
-                    assert!(seen == before || seen.as_ref() == Some(&upload.file), "{} bytes", seen.unwrap().len());
-                    looks += 1;
-                    tokio::task::yield_now().await;
-                }
-                looks
-            };
-            let ((), looks) = tokio::join!(sending, watching);
-            assert!(looks > 0);
+            });
+            let step = size.div_ceil(20);
+            let mut at = 0;
+            while at < size {
+                assert_eq!(house.file(&key).await, before, "nothing shows before the last byte");
+                let end = size.min(at + step);
+                house.store(&upload, at..end).await;
+                at = end;
+            }
+            assert_eq!(house.close(&upload).await, ack(200).of(&upload.id));
+            done.store(true, Ordering::Release);
+            watching.await.unwrap();
             assert_eq!(house.file(&key).await, Some(upload.file));
         }
     }
@@ -103,7 +107,10 @@ async fn close_before_the_last_byte_publishes_nothing_and_deletes_what_was_stage
         let told = house.send(&upload, sent..size).await;
         assert_eq!(told, ack(500).error(SESSION_NOT_FOUND).of(&upload.id));
         // As the digest rules: to close it again is to close what was given up.
-        assert_eq!(house.close(&upload).await, ack(500).error(SESSION_NOT_FOUND).of(&upload.id));
+        assert_eq!(
+            house.close(&upload).await,
+            ack(500).error(SESSION_NOT_FOUND).of(&upload.id)
+        );
         assert_eq!(house.file("f").await, None);
     }
 }

@@ -48,8 +48,18 @@ async fn a_valid_request_gets_200_and_the_protocol() {
 async fn the_session_is_named_by_a_guid_in_braces() {
     let told = House::new().ask(&Packet::create_session("/up/f"), b"").await;
     let id = told.header("BITS-Session-Id").unwrap();
-    let digits: Vec<&str> = id.strip_prefix('{').unwrap().strip_suffix('}').unwrap().split('-').collect();
-    assert_eq!(digits.iter().map(|run| run.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12], "{id}");
+    let digits: Vec<&str> = id
+        .strip_prefix('{')
+        .unwrap()
+        .strip_suffix('}')
+        .unwrap()
+        .split('-')
+        .collect();
+    assert_eq!(
+        digits.iter().map(|run| run.len()).collect::<Vec<_>>(),
+        [8, 4, 4, 4, 12],
+        "{id}"
+    );
     let upper_hex = |digit: u8| digit.is_ascii_digit() || (b'A'..=b'F').contains(&digit);
     assert!(digits.concat().bytes().all(upper_hex), "{id}");
 }
@@ -58,7 +68,10 @@ async fn the_session_is_named_by_a_guid_in_braces() {
 #[tokio::test]
 async fn two_requests_for_one_url_get_two_sessions() {
     let house = House::new();
-    let (one, other) = (house.begin("/up/f", b"one").await, house.begin("/up/f", b"another").await);
+    let (one, other) = (
+        house.begin("/up/f", b"one").await,
+        house.begin("/up/f", b"another").await,
+    );
     assert_ne!(one.id, other.id);
     house.store(&one, 0..2).await;
     assert_eq!(house.next_of(&other).await, Some(0));
@@ -346,7 +359,9 @@ async fn a_session_alone_shows_nothing_at_the_destination() {
 
 /// What a consumer of a local directory sees in it: everything but what is the gateway's own.
 fn shown(root: &std::path::Path) -> BTreeSet<String> {
-    let entries = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let entries = fs::read_dir(root)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
     entries.filter(|name| name != ".bits-gateway").collect()
 }
 
@@ -414,7 +429,11 @@ async fn no_spelling_of_a_url_leads_out_of_the_route_or_into_the_gateways_own() 
     for below in HOSTILE {
         let target = format!("/up/{below}");
         let create = Packet::create_session(&target);
-        assert_eq!(house.ask(&create, b"").await, ack(400).error(INVALID_ARGUMENT), "{below}");
+        assert_eq!(
+            house.ask(&create, b"").await,
+            ack(400).error(INVALID_ARGUMENT),
+            "{below}"
+        );
         // Nor does a session that was begun for another URL.
         let fragment = Packet::fragment(&target, &running.id, 0..5, 5);
         let refused = ack(400).error(INVALID_ARGUMENT).of(&running.id);

@@ -34,10 +34,16 @@ async fn head_tells_length_and_date_and_has_no_body() {
     assert_eq!(head.header("Content-Length"), Some(SIZE.to_string().as_str()));
     let date = head.header("Last-Modified").unwrap();
     let moment = httpdate::parse_http_date(date).unwrap();
-    assert!(SystemTime::now().duration_since(moment).unwrap() < Duration::from_secs(600), "{date}");
+    assert!(
+        SystemTime::now().duration_since(moment).unwrap() < Duration::from_secs(600),
+        "{date}"
+    );
     // Had it a body, that would be read as the next answer; and a GET says the same.
     let whole = connection.ask(Packet::new("GET", "/up/f")).await.unwrap();
-    assert_eq!((whole.header("Last-Modified"), &whole.body[..]), (Some(date), &file[..]));
+    assert_eq!(
+        (whole.header("Last-Modified"), &whole.body[..]),
+        (Some(date), &file[..])
+    );
 }
 
 /// Covers: BUP-151
@@ -60,7 +66,11 @@ async fn a_single_range_gets_206_with_the_right_bytes() {
         assert_eq!(part.status, 206, "{range}");
         let expected = format!("bytes {first}-{}/{SIZE}", end - 1);
         assert_eq!(part.header("Content-Range"), Some(expected.as_str()), "{range}");
-        assert_eq!(part.header("Content-Length"), Some((end - first).to_string().as_str()), "{range}");
+        assert_eq!(
+            part.header("Content-Length"),
+            Some((end - first).to_string().as_str()),
+            "{range}"
+        );
         assert_eq!(&part.body[..], &file[first as usize..end as usize], "{range}");
         assert!(part.header("Last-Modified").is_some(), "{range}");
     }
@@ -70,10 +80,19 @@ async fn a_single_range_gets_206_with_the_right_bytes() {
 #[tokio::test]
 async fn a_range_beyond_the_end_gets_416() {
     let (_house, _server, line, _file) = library().await;
-    for range in [format!("bytes={SIZE}-"), format!("bytes={SIZE}-{SIZE}"), "bytes=1000000-".to_owned(), "bytes=-0".to_owned()] {
+    for range in [
+        format!("bytes={SIZE}-"),
+        format!("bytes={SIZE}-{SIZE}"),
+        "bytes=1000000-".to_owned(),
+        "bytes=-0".to_owned(),
+    ] {
         let refused = line.exchange(get(&range), b"").await;
         assert_eq!(refused.status, 416, "{range}");
-        assert_eq!(refused.header("Content-Range"), Some(format!("bytes */{SIZE}").as_str()), "{range}");
+        assert_eq!(
+            refused.header("Content-Range"),
+            Some(format!("bytes */{SIZE}").as_str()),
+            "{range}"
+        );
         assert!(refused.body.is_empty(), "{range}");
     }
 }
@@ -87,10 +106,15 @@ struct Part {
 /// The parts of `multipart/byteranges`, and how many line ends come before the first boundary.
 fn parts(answer: &Answer) -> (Vec<Part>, usize) {
     let media = answer.header("Content-Type").unwrap();
-    let boundary = media.strip_prefix("multipart/byteranges; boundary=").expect("several parts").trim_matches('"');
+    let boundary = media
+        .strip_prefix("multipart/byteranges; boundary=")
+        .expect("several parts")
+        .trim_matches('"');
     let delimiter = format!("--{boundary}");
     let find = |from: usize, what: &[u8]| {
-        let at = answer.body[from..].windows(what.len()).position(|window| window == what);
+        let at = answer.body[from..]
+            .windows(what.len())
+            .position(|window| window == what);
         at.map(|at| from + at)
     };
     let mut at = find(0, delimiter.as_bytes()).expect("a boundary");
@@ -100,7 +124,10 @@ fn parts(answer: &Answer) -> (Vec<Part>, usize) {
     loop {
         at += delimiter.len();
         if answer.body[at..].starts_with(b"--") {
-            assert!([&b"--"[..], b"--\r\n"].contains(&&answer.body[at..]), "something comes after the last boundary");
+            assert!(
+                [&b"--"[..], b"--\r\n"].contains(&&answer.body[at..]),
+                "something comes after the last boundary"
+            );
             return (parts, before.len() / 2);
         }
         let head = at + 2;
@@ -132,10 +159,16 @@ async fn several_ranges_come_in_the_order_of_the_request_and_unmerged() {
         vec![5..6, 5..6],
         vec![SIZE - 1..SIZE, 0..1, 1000..2000],
     ] {
-        let list: Vec<_> = ranges.iter().map(|range| format!("{}-{}", range.start, range.end - 1)).collect();
+        let list: Vec<_> = ranges
+            .iter()
+            .map(|range| format!("{}-{}", range.start, range.end - 1))
+            .collect();
         let answer = line.exchange(get(&format!("bytes={}", list.join(","))), b"").await;
         assert_eq!(answer.status, 206, "{list:?}");
-        assert_eq!(answer.header("Content-Length"), Some(answer.body.len().to_string().as_str()));
+        assert_eq!(
+            answer.header("Content-Length"),
+            Some(answer.body.len().to_string().as_str())
+        );
         assert_eq!(answer.header("Content-Range"), None, "{list:?}");
         let (parts, _) = parts(&answer);
         assert_eq!(parts.len(), ranges.len(), "{list:?}");
@@ -155,10 +188,17 @@ async fn a_part_has_few_headers_and_the_first_boundary_comes_soon() {
     let (parts, line_ends) = parts(&answer);
     assert!(line_ends <= 2, "{line_ends}");
     for part in parts {
-        let other = part.headers.iter().filter(|(name, _)| !["Content-Range", "Content-Type"].contains(&name.as_str()));
+        let other = part
+            .headers
+            .iter()
+            .filter(|(name, _)| !["Content-Range", "Content-Type"].contains(&name.as_str()));
         let bytes: usize = other.map(|(name, value)| name.len() + value.len() + 4).sum();
         assert!(bytes <= 180, "{:?}", part.headers);
-        assert!(part.headers.iter().any(|(name, _)| name == "Content-Type"), "{:?}", part.headers);
+        assert!(
+            part.headers.iter().any(|(name, _)| name == "Content-Type"),
+            "{:?}",
+            part.headers
+        );
     }
 }
 
@@ -177,7 +217,11 @@ async fn no_download_is_chunked_or_compressed() {
             let answer = line.exchange(packet.clone(), b"").await;
             assert_eq!(answer.header("Transfer-Encoding"), None, "{packet}");
             assert_eq!(answer.header("Content-Encoding"), None, "{packet}");
-            assert_eq!(answer.header("Content-Length"), Some(answer.body.len().to_string().as_str()), "{packet}");
+            assert_eq!(
+                answer.header("Content-Length"),
+                Some(answer.body.len().to_string().as_str()),
+                "{packet}"
+            );
             if range.is_none() {
                 assert!(answer.body == zeros, "{packet}");
             }
@@ -193,7 +237,9 @@ async fn the_date_stays_while_the_content_stays_and_changes_with_it() {
     house.put("/up/f", b"the first content").await;
     // An hour ago, so that nobody has to wait until the clock shows another second.
     let published = File::options().write(true).open(root.path().join("f")).unwrap();
-    published.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+    published
+        .set_modified(SystemTime::now() - Duration::from_secs(3600))
+        .unwrap();
     let server = Server::open(&house);
     let line = server.connect().await;
     let date = || async {
@@ -205,10 +251,17 @@ async fn the_date_stays_while_the_content_stays_and_changes_with_it() {
     };
     let first = date().await;
     assert_eq!(date().await, first);
-    assert_eq!(line.exchange(Packet::new("GET", "/up/f"), b"").await.body, "the first content");
+    assert_eq!(
+        line.exchange(Packet::new("GET", "/up/f"), b"").await.body,
+        "the first content"
+    );
     let server = Server::open(&house.restarted());
     let answer = server.connect().await.exchange(Packet::new("GET", "/up/f"), b"").await;
-    assert_eq!(answer.header("Last-Modified"), Some(first.as_str()), "a restart changes nothing");
+    assert_eq!(
+        answer.header("Last-Modified"),
+        Some(first.as_str()),
+        "a restart changes nothing"
+    );
     // A session alone changes nothing either.
     let upload = house.begin("/up/f", b"another content").await;
     house.store(&upload, 0..3).await;

@@ -1,6 +1,5 @@
 //! Fragments that are taken, and those that are out of step (MC-BUP 2.2.6, 2.2.7, 3.2.5.2.6).
 
-
 use bits_gateway::bits::SessionId;
 use bits_gateway::client::raw::Packet;
 use bits_gateway::clock::{Timestamp, random_id};
@@ -52,7 +51,13 @@ async fn the_received_range_is_one_decimal_number_and_nothing_else() {
     let malformed = house.ask(&upload.fragment(0..0).with("Content-Range", "x"), b"").await;
     let last = house.send(&upload, 213..size).await;
     let again = house.send(&upload, 0..213).await;
-    for (told, offset) in [(gap, "0"), (first, "213"), (malformed, "213"), (last, "3072"), (again, "3072")] {
+    for (told, offset) in [
+        (gap, "0"),
+        (first, "213"),
+        (malformed, "213"),
+        (last, "3072"),
+        (again, "3072"),
+    ] {
         assert_eq!(told.header("BITS-Received-Content-Range"), Some(offset), "{told:?}");
     }
 }
@@ -253,10 +258,7 @@ async fn offsets_and_totals_above_four_gibibytes_are_right() {
         let told = house.ask(&fragment(&id, from, bytes), &body[..bytes as usize]).await;
         assert_eq!(told, expected, "{from}");
     }
-    let upload = Upload {
-        id,
-        ..upload
-    };
+    let upload = Upload { id, ..upload };
     assert_eq!(house.restarted().next_of(&upload).await, Some(at + part + 100));
 }
 
@@ -361,7 +363,11 @@ async fn a_file_of_no_bytes_is_published_as_an_empty_file_in_every_way_a_client_
             let upload = house.begin(&target, b"").await;
             let fragment = upload.fragment(0..0).with("Content-Range", way);
             for _ in 0..2 {
-                assert_eq!(house.ask(&fragment, b"").await, ack(200).of(&upload.id).next(0), "{way}");
+                assert_eq!(
+                    house.ask(&fragment, b"").await,
+                    ack(200).of(&upload.id).next(0),
+                    "{way}"
+                );
                 assert_eq!(house.file(&key).await, Some(Vec::new()));
             }
             assert_eq!(house.close(&upload).await, ack(200).of(&upload.id));

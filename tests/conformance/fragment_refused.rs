@@ -97,19 +97,45 @@ async fn a_range_that_is_none_is_refused() {
 #[tokio::test]
 async fn a_body_whose_length_is_not_that_of_its_range_is_refused_and_nothing_of_it_is_stored() {
     let (house, upload) = under_way().await;
-    for (range, length) in [(AT..AT + 10, 9), (AT..AT + 10, 11), (AT..AT + 10, 0), (AT..SIZE, SIZE), (0..AT, 10)] {
+    for (range, length) in [
+        (AT..AT + 10, 9),
+        (AT..AT + 10, 11),
+        (AT..AT + 10, 0),
+        (AT..SIZE, SIZE),
+        (0..AT, 10),
+    ] {
         let body = content(length, 9);
         let fragment = upload.fragment(range.clone());
-        let told = house.ask(&fragment.with("Content-Length", &length.to_string()), &body).await;
+        let told = house
+            .ask(&fragment.with("Content-Length", &length.to_string()), &body)
+            .await;
         assert_eq!(told, invalid(&upload), "{length} bytes for {range:?}");
     }
     // Nor when only the body itself shows how long it is.
     for length in [0, 9, 11, 700, 2000] {
         let fragment = upload.fragment(AT..AT + 10).without("Content-Length");
         let chunked = fragment.with("Transfer-Encoding", "chunked");
-        assert_eq!(house.ask(&chunked, &content(length, 9)).await, invalid(&upload), "{length}");
+        assert_eq!(
+            house.ask(&chunked, &content(length, 9)).await,
+            invalid(&upload),
+            "{length}"
+        );
     }
-    let chunked = upload.fragment(AT..AT + 10).without("Content-Length").with("Transfer-Encoding", "chunked");
+    // However much of it came.
+    let large = house.begin("/up/large", &content(300_000, 0)).await;
+    for length in [299_999, 300_001, 400_000] {
+        let chunked = large
+            .fragment(0..300_000)
+            .without("Content-Length")
+            .with("Transfer-Encoding", "chunked");
+        let told = house.ask(&chunked, &content(length, 9)).await;
+        assert_eq!(told, ack(400).error(INVALID_ARGUMENT).of(&large.id).next(0), "{length}");
+    }
+    house.room().cleared(&large).await;
+    let chunked = upload
+        .fragment(AT..AT + 10)
+        .without("Content-Length")
+        .with("Transfer-Encoding", "chunked");
     let told = house.ask(&chunked, upload.bytes(AT..AT + 10)).await;
     assert_eq!(told, ack(200).of(&upload.id).next(AT + 10));
     house.store(&upload, AT + 10..SIZE).await;
@@ -160,7 +186,16 @@ async fn a_fragment_of_an_unknown_session_is_refused() {
 async fn a_fragment_with_a_session_id_that_is_no_guid_is_refused() {
     let house = House::new();
     let missing_brace = &STRANGER[1..];
-    for id in ["x", "1", "", "{}", "{0123}", missing_brace, &format!("{STRANGER}{STRANGER}"), "../../f"] {
+    for id in [
+        "x",
+        "1",
+        "",
+        "{}",
+        "{0123}",
+        missing_brace,
+        &format!("{STRANGER}{STRANGER}"),
+        "../../f",
+    ] {
         let told = house.ask(&Packet::fragment("/up/f", id, 0..5, 5), b"bytes").await;
         assert_eq!(told, ack(500).error(SESSION_NOT_FOUND), "{id:?}");
     }
@@ -186,10 +221,7 @@ async fn a_session_id_works_in_any_letter_case_and_without_its_braces() {
     let spellings = [upload.id.to_ascii_lowercase(), mixed, bare.to_ascii_lowercase(), bare];
     let mut at = AT;
     for id in spellings {
-        let spelled = Upload {
-            id,
-            ..upload.clone()
-        };
+        let spelled = Upload { id, ..upload.clone() };
         // The Ack says it as the client did.
         house.store(&spelled, at..at + 10).await;
         at += 10;
@@ -224,7 +256,9 @@ async fn a_session_of_somebody_else_is_answered_as_an_unknown_one() {
     }
     // Not even what is wrong with the packet tells how far the session is.
     let malformed = upload.fragment(0..0).without("Content-Range");
-    let told = house.answer(&malformed, &mut Pieces::of(b""), Principal::named("thief")).await;
+    let told = house
+        .answer(&malformed, &mut Pieces::of(b""), Principal::named("thief"))
+        .await;
     assert_eq!(told, Some(ack(400).error(INVALID_ARGUMENT).of(&upload.id)));
     goes_on(&house, &upload).await;
 }
@@ -238,7 +272,15 @@ async fn a_session_used_for_another_url_than_its_own_is_refused() {
     let upload = house.begin("/up/f?a=b", &content(SIZE, 0)).await;
     house.store(&upload, 0..AT).await;
     let refused = || ack(400).error(INVALID_ARGUMENT).of(&upload.id);
-    for target in ["/up/g", "/up/F", "/up/f/f", "/up/f", "/up/f?a=c", "/up/f?A=b", "/other/f?a=b"] {
+    for target in [
+        "/up/g",
+        "/up/F",
+        "/up/f/f",
+        "/up/f",
+        "/up/f?a=c",
+        "/up/f?A=b",
+        "/other/f?a=b",
+    ] {
         for packet in [
             Packet::close_session(target, &upload.id),
             Packet::cancel_session(target, &upload.id),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bits_gateway::cleanup::Broom;
 use bits_gateway::client::raw::Packet;
-use bits_gateway::clock::Timestamp;
+use bits_gateway::clock::{Clock, SystemClock, Timestamp};
 
 use crate::support::{ACCESS_DENIED, Door, House, PART, Room, SESSION_NOT_FOUND, ack, content};
 
@@ -18,6 +18,11 @@ fn short_lived() -> Room {
 
 /// What a sweep at `now` says of the one session: that it is noted as silent, and that it has ended.
 async fn sweep(broom: &mut Broom, now: Timestamp) -> (u64, u64) {
+    // Whatever was stored before was stored earlier, if only by a millisecond of the clock of the store.
+    let moment = SystemClock.now();
+    while SystemClock.now() == moment {
+        tokio::task::yield_now().await;
+    }
     let report = broom.sweep(now).await.expect("a store");
     assert_eq!((report.sessions, report.failed), (1, 0));
     (report.expiring, report.expired)
@@ -35,13 +40,13 @@ async fn a_session_that_was_silent_past_its_time_out_is_swept_away() {
         assert_eq!(sweep(&mut broom, begun.plus(DAY - HOUR)).await, (0, 0));
         assert_eq!(sweep(&mut broom, begun.plus(DAY + HOUR)).await, (1, 0));
         assert_eq!(sweep(&mut broom, begun.plus(DAY + 3 * HOUR)).await, (0, 1));
+        // In a day the gateway would have forgotten what it knew of the session.
+        let house = house.restarted();
         let refused = ack(500).error(SESSION_NOT_FOUND).of(&upload.id);
-        for house in [&house, &house.restarted()] {
-            assert_eq!(house.send(&upload, sent..size).await, refused);
-            assert_eq!(house.send(&upload, 0..10).await, refused);
-            assert_eq!(house.close(&upload).await, refused);
-            assert_eq!(house.cancel(&upload).await, ack(200).of(&upload.id));
-        }
+        assert_eq!(house.send(&upload, sent..size).await, refused);
+        assert_eq!(house.send(&upload, 0..10).await, refused);
+        assert_eq!(house.close(&upload).await, refused);
+        assert_eq!(house.cancel(&upload).await, ack(200).of(&upload.id));
         assert_eq!((house.file("f").await, house.room().staged(&upload).await), (None, 0));
     }
 }

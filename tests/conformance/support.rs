@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bits_gateway::bits::{Ack, HostId, SessionId};
 use bits_gateway::budget::Budget;
@@ -183,11 +183,10 @@ pub trait Door {
 
     /// Where the session stands, asked by a fragment that is none: it changes nothing.
     async fn next_of(&self, upload: &Upload) -> Option<u64> {
-        let told = self
-            .ask(&upload.fragment(0..0).without("Content-Range"), b"")
-            .await;
+        let told = self.ask(&upload.fragment(0..0).without("Content-Range"), b"").await;
         assert_eq!(told.status, 400, "{told:?}");
-        told.header("BITS-Received-Content-Range").map(|next| next.parse().expect("a number"))
+        told.header("BITS-Received-Content-Range")
+            .map(|next| next.parse().expect("a number"))
     }
 
     /// Uploads a whole file.
@@ -302,6 +301,19 @@ impl Room {
         let uploads = store.list_uploads(&key).await.expect("a store");
         let beside = objects.iter().filter(|object| object.name != Name::Record).count();
         beside + uploads.len()
+    }
+
+    /// Waits until nothing of that is left: what is refused is given up when its parts have landed.
+    pub async fn cleared(&self, upload: &Upload) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.staged(upload).await != 0 {
+            assert!(
+                Instant::now() < deadline,
+                "in vain: something is left of {}",
+                upload.target
+            );
+            tokio::task::yield_now().await;
+        }
     }
 
     /// How many sessions the store knows.
@@ -422,9 +434,7 @@ impl Body for Pieces<'_> {
 
 /// Bytes that are not all the same, and others for every seed.
 pub fn content(length: u64, seed: u8) -> Vec<u8> {
-    (0..length)
-        .map(|at| (at.wrapping_mul(31) % 251) as u8 ^ seed)
-        .collect()
+    (0..length).map(|at| (at.wrapping_mul(31) % 251) as u8 ^ seed).collect()
 }
 
 /// A store in a local directory.

@@ -46,7 +46,11 @@ impl Server {
     pub async fn busy_with(&self, requests: usize) {
         let deadline = Instant::now() + PATIENCE;
         while self.gateway.in_flight() != requests {
-            assert!(Instant::now() < deadline, "in vain: {} in flight", self.gateway.in_flight());
+            assert!(
+                Instant::now() < deadline,
+                "in vain: {} in flight",
+                self.gateway.in_flight()
+            );
             tokio::task::yield_now().await;
         }
     }

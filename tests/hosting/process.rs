@@ -386,3 +386,30 @@ fn it_takes_fewer_connections_where_there_is_no_room() {
     assert_eq!(of(&line, "connections").and_then(Value::as_u64), Some(88), "{line}");
     program.wait_until_ready();
 }
+
+#[test]
+fn clients_that_go_away_are_no_errors() {
+    let mut program = Program::start(&Config::new());
+    program.wait_until_ready();
+    let mut client = program.connect();
+    let session = create(&mut client, "/up/a");
+    for beginning in ["BITS_POST /up/a HTTP/1.1\r\nHo", "nonsense\r\n\r\n"] {
+        let mut visitor = program.connect();
+        visitor.send(beginning);
+        visitor.vanish();
+    }
+    let mut quitter = program.connect();
+    quitter.send(fragment("/up/a", &session, 0, 9, 9, &[])).send("hel");
+    quitter.reset();
+    let line = program.line("request", "reason", "disconnected");
+    assert_eq!(
+        (of(&line, "status"), of(&line, "session").map(text)),
+        (None, Some(session)),
+        "{line}"
+    );
+    program.signal(Signal::TERM);
+    program.end();
+    let is_loud = |line: &&String| line.contains("\"level\":\"error\"") || line.contains("\"level\":\"warn\"");
+    let loud: Vec<_> = program.log().iter().filter(is_loud).cloned().collect();
+    assert!(loud.is_empty(), "{loud:#?}");
+}

@@ -6,5 +6,4 @@ mod broken_lines;
 mod servers;
 mod struck;
 mod support;
-mod transcripts;
 mod whole;

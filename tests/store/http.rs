@@ -157,8 +157,8 @@ impl Proxy {
     }
 
     /// Spoils the next requests that `matches`, one after the other.
-    pub(crate) fn spoil(&self, matches: impl Fn(&Request) -> bool + Send + 'static, spoils: &[Spoil]) {
-        let mut spoils = spoils.to_vec().into_iter();
+    pub(crate) fn spoil(&self, matches: impl Fn(&Request) -> bool + Send + 'static, spoils: &'static [Spoil]) {
+        let mut spoils = spoils.iter().copied();
         let choice = move |request: &Request| matches(request).then(|| spoils.next()).flatten();
         *self.choice.lock().unwrap() = Box::new(choice);
     }

@@ -77,7 +77,7 @@ async fn hold(proxy: &Proxy, fresh: impl Fn() -> Store, publishing: Publishing) 
     }
 }
 
-async fn publish_new_and_over(proxy: &Proxy, store: &Store, publishing: Publishing, spoils: &[Spoil]) {
+async fn publish_new_and_over(proxy: &Proxy, store: &Store, publishing: Publishing, spoils: &'static [Spoil]) {
     let mut before = Before::Absent;
     for text in ["first", "second"] {
         let session = id();
@@ -93,7 +93,7 @@ async fn publish_new_and_over(proxy: &Proxy, store: &Store, publishing: Publishi
     }
 }
 
-async fn refuse_what_changed(proxy: &Proxy, store: &Store, publishing: Publishing, spoils: &[Spoil]) {
+async fn refuse_what_changed(proxy: &Proxy, store: &Store, publishing: Publishing, spoils: &'static [Spoil]) {
     let session = id();
     let (upload, parts) = staged(store, session, "mine").await;
     // On Azure this ends the upload, too.
