@@ -4,6 +4,7 @@ use std::fs::File;
 use std::time::{Duration, SystemTime};
 
 use bits_gateway::client::raw::{Answer, Packet};
+use bits_gateway::clock::{Clock, SystemClock};
 
 use crate::support::{Door, House, PART, Room, content, directory};
 use crate::wire::{Line, Server};
@@ -35,7 +36,7 @@ async fn head_tells_length_and_date_and_has_no_body() {
     let date = head.header("Last-Modified").unwrap();
     let moment = httpdate::parse_http_date(date).unwrap();
     assert!(
-        SystemTime::now().duration_since(moment).unwrap() < Duration::from_secs(600),
+        now().duration_since(moment).unwrap() < Duration::from_secs(600),
         "{date}"
     );
     // Had it a body, that would be read as the next answer; and a GET says the same.
@@ -237,9 +238,7 @@ async fn the_date_stays_while_the_content_stays_and_changes_with_it() {
     house.put("/up/f", b"the first content").await;
     // An hour ago, so that nobody has to wait until the clock shows another second.
     let published = File::options().write(true).open(root.path().join("f")).unwrap();
-    published
-        .set_modified(SystemTime::now() - Duration::from_secs(3600))
-        .unwrap();
+    published.set_modified(now() - Duration::from_secs(3600)).unwrap();
     let server = Server::open(&house);
     let line = server.connect().await;
     let date = || async {
@@ -284,4 +283,9 @@ async fn a_get_without_a_range_gets_200_and_the_full_length() {
         assert_eq!(whole.header("Content-Length"), Some(size.to_string().as_str()));
         assert_eq!(&whole.body[..], &file[..]);
     }
+}
+
+/// The time of this machine.
+fn now() -> SystemTime {
+    SystemClock.now().into()
 }

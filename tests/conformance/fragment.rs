@@ -91,7 +91,7 @@ async fn a_416_is_an_ack_like_any_other() {
     }
     // The connection goes on, and no byte of a body came over it.
     assert_eq!(line.ask(&Packet::ping("/up/f"), b"").await, ack(200));
-    assert!(line.is_silent().await);
+    assert!(line.stays_silent().await);
 }
 
 /// Covers: BUP-075

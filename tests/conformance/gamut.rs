@@ -11,10 +11,9 @@ use crate::wire::Line;
 pub const LARGEST_FILE: u64 = 64 << 20;
 pub const LARGEST_FRAGMENT: u64 = 64 << 10;
 
-/// An answer, and what was asked.
+/// An answer, and the status that it ought to have.
 #[derive(Debug)]
 pub struct Outcome {
-    pub what: &'static str,
     pub status: u16,
     pub answer: Answer,
 }
@@ -139,7 +138,7 @@ pub async fn gamut(line: &Line) -> Vec<Outcome> {
     for (what, status, packet, body) in asked {
         let answer = line.exchange(&packet, body).await;
         assert_eq!(answer.status, status, "{what}: {answer:?}");
-        outcomes.push(Outcome { what, status, answer });
+        outcomes.push(Outcome { status, answer });
     }
     outcomes.extend(too_large(line).await);
     outcomes
@@ -166,7 +165,7 @@ async fn too_large(line: &Line) -> Vec<Outcome> {
     for (what, status, packet, body) in asked {
         let answer = line.exchange(&packet, body).await;
         assert_eq!(answer.status, status, "{what}: {answer:?}");
-        outcomes.push(Outcome { what, status, answer });
+        outcomes.push(Outcome { status, answer });
     }
     outcomes
 }

@@ -92,7 +92,7 @@ async fn every_ack_has_length_zero_and_not_one_byte_of_body() {
         assert_eq!(outcome.answer.header("Transfer-Encoding"), None, "{outcome:?}");
     }
     // A byte too many would have been the beginning of the next answer, or stand here.
-    assert!(line.is_silent().await);
+    assert!(line.stays_silent().await);
 }
 
 /// Headers that no packet has a use for.

@@ -71,7 +71,7 @@ impl Line {
     }
 
     /// Gives the connection up; true when not one more byte came over it.
-    pub async fn is_silent(self) -> bool {
+    pub async fn stays_silent(self) -> bool {
         let mut connection = self.0.into_inner();
         connection.finish().await.expect("still open");
         connection.closed().await.is_ok()

@@ -15,7 +15,11 @@ enum Entry {
     /// `>>>`: what the client sends.
     Sent(String),
     /// `<<<`: what the server answers, by our rulings, and what the block is called.
-    Answered { name: String, status: u16, headers: Headers },
+    Answered {
+        name: String,
+        status: u16,
+        headers: Headers,
+    },
     /// `@…`: what else there is.
     Told(Vec<String>),
 }
@@ -76,11 +80,27 @@ async fn errors_are_told_with_their_codes() {
     let next = known.fragment(10);
     let other_protocol = "{00000000-0000-0000-0000-000000000000}";
     let cases = [
-        ("invalid-argument", create("/up/h.bin").with("BITS-Supported-Protocols", other_protocol), None),
-        ("invalid-argument", next.0.clone().with("Content-Range", "bytes 10-20/30"), Some((&known, 10))),
-        ("invalid-argument", next.0.clone().with("Content-Range", "bytes 10-19/31"), Some((&known, 10))),
+        (
+            "invalid-argument",
+            create("/up/h.bin").with("BITS-Supported-Protocols", other_protocol),
+            None,
+        ),
+        (
+            "invalid-argument",
+            next.0.clone().with("Content-Range", "bytes 10-20/30"),
+            Some((&known, 10)),
+        ),
+        (
+            "invalid-argument",
+            next.0.clone().with("Content-Range", "bytes 10-19/31"),
+            Some((&known, 10)),
+        ),
         ("invalid-argument", Packet::bits("/up/h.bin", "Sing-Song"), None),
-        ("invalid-argument", create("/up/h.bin").with("X-Long", &"x".repeat(4_097)), None),
+        (
+            "invalid-argument",
+            create("/up/h.bin").with("X-Long", &"x".repeat(4_097)),
+            None,
+        ),
         ("invalid-argument", create("/up/folder/"), None),
         ("access-denied", create("/up/there.bin"), None),
         ("disabled", create("/off/f.bin"), None),
@@ -91,7 +111,11 @@ async fn errors_are_told_with_their_codes() {
     let blocks = read("errors.txt");
     for (name, packet, about) in cases {
         let block = blocks.iter().find_map(|entry| match entry {
-            Entry::Answered { name: is, status, headers } if is == name => Some((*status, headers.clone())),
+            Entry::Answered {
+                name: is,
+                status,
+                headers,
+            } if is == name => Some((*status, headers.clone())),
             _ => None,
         });
         let (status, mut headers) = block.expect("a block of this name");
@@ -134,7 +158,11 @@ async fn replay(vector: &str, route: &str, total: u64) -> Replayed {
                 let head = named(&head, &sessions);
                 let body = match head.lines().find_map(|line| line.strip_prefix("Content-Range: bytes ")) {
                     Some(range) => {
-                        let first: usize = range.split('-').next().and_then(|first| first.parse().ok()).expect("an offset");
+                        let first: usize = range
+                            .split('-')
+                            .next()
+                            .and_then(|first| first.parse().ok())
+                            .expect("an offset");
                         content.slice(first..first + length_of(&head))
                     }
                     None => bytes::Bytes::new(),
@@ -142,11 +170,20 @@ async fn replay(vector: &str, route: &str, total: u64) -> Replayed {
                 connection.send(lines(&head)).await.expect("it is taken");
                 connection.send_body(body).await.expect("it is taken");
             }
-            Entry::Answered { name, status, mut headers } => {
+            Entry::Answered {
+                name,
+                status,
+                mut headers,
+            } => {
                 let answer = connection.answer().await.expect("an answer");
-                if let (Some(called), Some(ours)) = (headers.get_mut("BITS-Session-Id"), answer.header("BITS-Session-Id")) {
+                if let (Some(called), Some(ours)) =
+                    (headers.get_mut("BITS-Session-Id"), answer.header("BITS-Session-Id"))
+                {
                     // The Ack of a Create-Session gives the name.
-                    *called = sessions.entry(called.clone()).or_insert_with(|| ours.to_owned()).clone();
+                    *called = sessions
+                        .entry(called.clone())
+                        .or_insert_with(|| ours.to_owned())
+                        .clone();
                 }
                 assert_eq!((answer.status, of(&answer)), (status, headers), "{vector}: {name}");
             }
@@ -196,7 +233,12 @@ fn length_of(head: &str) -> usize {
 
 /// What a vector speaks of in an answer.
 fn of(answer: &Answer) -> Headers {
-    answer.headers.iter().filter(|(name, _)| is_ours(name)).cloned().collect()
+    answer
+        .headers
+        .iter()
+        .filter(|(name, _)| is_ours(name))
+        .cloned()
+        .collect()
 }
 
 fn is_ours(name: &str) -> bool {
@@ -221,11 +263,18 @@ fn read(vector: &str) -> Vec<Entry> {
             let known = answered(&mut entries).insert(name.to_owned(), value.to_owned());
             assert_eq!(known, None, "{vector}: {name} is printed already");
         } else if let Some(name) = line.strip_prefix("- ") {
-            assert!(answered(&mut entries).remove(name).is_some(), "{vector}: {name} is not printed");
+            assert!(
+                answered(&mut entries).remove(name).is_some(),
+                "{vector}: {name} is not printed"
+            );
         } else {
             let mut title = line.splitn(3, ' ');
             let (arrow, length, name) = (title.next(), title.next(), title.next().unwrap_or_default());
-            let block: String = rest.by_ref().take_while(|line| !line.is_empty()).map(|line| format!("{line}\n")).collect();
+            let block: String = rest
+                .by_ref()
+                .take_while(|line| !line.is_empty())
+                .map(|line| format!("{line}\n"))
+                .collect();
             let head = block + "\n";
             assert_eq!(length, Some(&*lines(&head).len().to_string()), "{vector}: {line}");
             entries.push(match arrow {
@@ -240,12 +289,19 @@ fn read(vector: &str) -> Vec<Entry> {
 
 fn answer_of(name: &str, head: &str) -> Entry {
     let mut lines = head.lines();
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).expect("a status");
-    let headers = lines.filter_map(|line| line.split_once(": ")).filter(|(name, _)| is_ours(name));
+    let status = lines
+        .next()
+        .and_then(|line| line.split(' ').nth(1)?.parse().ok())
+        .expect("a status");
+    let headers = lines
+        .filter_map(|line| line.split_once(": "))
+        .filter(|(name, _)| is_ours(name));
     Entry::Answered {
         name: name.to_owned(),
         status,
-        headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        headers: headers
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
     }
 }
 

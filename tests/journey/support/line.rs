@@ -30,8 +30,6 @@ pub(crate) enum End {
     Cut,
     /// Reset on both sides.
     Reset,
-    /// Further bytes vanish until the client gives up.
-    Silence,
 }
 
 /// Carries connections to wherever it leads.
@@ -46,7 +44,6 @@ pub(crate) struct Line {
 struct Shared {
     target: watch::Sender<Option<SocketAddr>>,
     fates: Mutex<VecDeque<Fate>>,
-    happened: watch::Sender<usize>,
 }
 
 impl Line {
@@ -57,7 +54,6 @@ impl Line {
         let shared = Arc::new(Shared {
             target: watch::Sender::new(None),
             fates: Mutex::default(),
-            happened: watch::Sender::new(0),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Self {
@@ -75,15 +71,6 @@ impl Line {
     /// What becomes of the next connections, in this order; later ones are left alone.
     pub(crate) fn doom(&self, fates: impl IntoIterator<Item = Fate>) {
         self.shared.fates.lock().expect("no panic").extend(fates);
-    }
-
-    /// Waits until `count` connections had their fate.
-    pub(crate) async fn happened(&self, count: usize) {
-        let mut happened = self.shared.happened.subscribe();
-        happened
-            .wait_for(|known| *known >= count)
-            .await
-            .expect("the sender is here");
     }
 
     /// How many connections are still doomed.
@@ -133,17 +120,12 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>) {
         }
     };
     let Some(fate) = fate.filter(|_| reached) else { return };
-    shared.happened.send_modify(|count| *count += 1);
     match fate.end {
         End::Cut => {}
         End::Reset => {
             // Both are open: nothing can be wrong with them.
             let _ = client.set_zero_linger();
             let _ = server.set_zero_linger();
-        }
-        End::Silence => {
-            let mut unheard = [0; 16 * 1024];
-            while client.read(&mut unheard).await.is_ok_and(|read| read > 0) {}
         }
     }
 }
