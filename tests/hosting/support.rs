@@ -25,9 +25,9 @@ pub(crate) const PROTOCOL: &str = "{7df0354d-249b-430f-820d-3d2a9bef4931}";
 
 /// A front desk that serves `/up/` with uploads, and nothing else.
 pub(crate) struct House {
-    pub address: SocketAddr,
-    pub gateway: Arc<Gateway>,
-    pub metrics: Metrics,
+    pub(crate) address: SocketAddr,
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) metrics: Metrics,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -146,10 +146,10 @@ pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
 /// An answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    pub status: u16,
-    pub version: String,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+    pub(crate) status: u16,
+    pub(crate) version: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
