@@ -1,6 +1,6 @@
 //! Several requests on one connection.
 
-use crate::support::{Client, House, content, create, fragment, of_protocol, packet, ping, until};
+use crate::support::{Client, House, PATIENCE, content, create, fragment, of_protocol, packet, ping, until};
 
 #[test]
 fn pipelined_packets_are_answered_in_order() {
@@ -118,7 +118,7 @@ fn unread_bodies_are_drained_as_far_as_16_mib() {
 
 #[test]
 fn the_refusal_of_a_large_body_can_be_read_by_a_client_that_is_still_sending() {
-    let house = House::new();
+    let house = House::with(|limits| limits.linger = PATIENCE);
     let mut client = house.connect();
     let unknown = "{00000000-0000-0000-0000-000000000001}";
     let length = 20 << 20;
