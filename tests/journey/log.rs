@@ -1,4 +1,4 @@
-//! What the log tells of an upload.
+//! What the log and the metrics tell of an upload.
 
 use bits_gateway::client::{Pattern, Sizes, Source, Upload};
 use serde_json::Value;
@@ -6,9 +6,12 @@ use serde_json::Value;
 use crate::support::{Config, Gateway, Place, until};
 
 #[tokio::test]
-async fn every_packet_of_an_upload_has_one_line_in_the_log() {
+async fn an_upload_is_told_packet_by_packet_in_the_log_and_counted() {
     let place = Place::directory();
-    let gateway = Gateway::start(&Config::new().route("/up/", &place.lines(""))).await;
+    let config = Config::new()
+        .limits("memory = \"64MiB\"")
+        .route("/up/", &place.lines(""));
+    let mut gateway = Gateway::start(&config).await;
     let source = Source::Pattern(Pattern {
         seed: 5,
         length: 30_000,
@@ -32,4 +35,12 @@ async fn every_packet_of_an_upload_has_one_line_in_the_log() {
     assert_eq!(told, expected.map(|kind| (kind.to_owned(), 200)));
     let events = gateway.requests(|line| line.get("event").and_then(Value::as_str).map(str::to_owned));
     assert_eq!(events, ["created", "published", "completed"]);
+    assert_eq!(gateway.metric("bitsgw_received_bytes_total").await, 30_000.0);
+    assert_eq!(gateway.metric("bitsgw_sessions_created_total").await, 1.0);
+    assert_eq!(gateway.metric("bitsgw_buffer_limit_bytes").await, 67_108_864.0);
+    assert_eq!(
+        gateway.metric("bitsgw_buffer_used_bytes").await,
+        0.0,
+        "everything is given back"
+    );
 }

@@ -2,7 +2,6 @@
 
 mod broken_lines;
 mod log;
-mod memory;
 #[path = "../support/servers.rs"]
 #[allow(dead_code, reason = "shared: other tests need the other half")]
 mod servers;

@@ -154,17 +154,6 @@ impl Gateway {
         values.sum()
     }
 
-    /// The highest resident set so far, in bytes.
-    pub fn peak_memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .expect("a line of /proc");
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
-        kib << 10
-    }
-
     /// Where `path` is on this gateway.
     pub fn url(&self, path: &str) -> Url {
         format!("http://{}{path}", self.address).parse().expect("a URL")
