@@ -481,6 +481,27 @@ async fn with_durability_part_a_restart_goes_back_to_the_last_part_boundary() {
 }
 
 #[tokio::test]
+async fn a_stale_view_whose_tails_are_gone_never_loses_the_session() {
+    let store = Store::memory();
+    let place = place(&store, rules(64));
+    let (stale, newer) = (replica(KIB * KIB), replica(KIB * KIB));
+    let data = pattern(300);
+    let id = stale.create(&place, asked("f.bin")).await.unwrap();
+    send(&stale, &place, id, &data, 0, 50).await.verdict.unwrap();
+    // It holds the bytes no more, so that it would have to read the tails back.
+    drop(stale.0.budget.try_reserve(stale.0.budget.total()));
+    send(&newer, &place, id, &data, 50, 70).await.verdict.unwrap();
+    while store.tail_length(id, 0).await.unwrap().is_some() {
+        tokio::task::yield_now().await;
+    }
+    let late = send(&stale, &place, id, &data, 50, 100).await;
+    assert!(matches!(late.verdict, Ok(()) | Err(Refused::Busy { .. })), "{late:?}");
+    assert!(late.next >= Some(70), "{late:?}");
+    send(&stale, &place, id, &data, 70, 300).await.verdict.unwrap();
+    assert_eq!(stored(&store, "f.bin").await.unwrap(), data);
+}
+
+#[tokio::test]
 async fn more_parts_than_a_page_holds_are_recorded_in_pages() {
     let store = Store::memory();
     let place = place(&store, rules(4));
