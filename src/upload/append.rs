@@ -92,9 +92,21 @@ impl<'w, 'a> Receiving<'w, 'a> {
 
     /// Reads the body and answers. Of its bytes, the first `skip` are stored already.
     pub(super) async fn run(mut self, range: ContentRange, skip: u64, body: &mut impl Body) -> Fragmented {
-        let answer = self.receive(range, skip, body).await;
+        let answer = match self.receive(range, skip, body).await {
+            Err(refused @ Refused::Busy { .. }) => self.stored_by_others(range).ok_or(refused),
+            received => received,
+        };
         self.abandon_flights();
         super::conclude(self.work, answer)
+    }
+
+    /// The answer to a fragment that could not be stored because another replica had stored these very bytes before.
+    fn stored_by_others(&self, range: ContentRange) -> Option<Answer> {
+        let step = self.work.rule(Input::Fragment(range)).ok()?;
+        match (step.save, step.then) {
+            (None, Then::Answer(answer @ Answer::Next(_))) => Some(answer),
+            _ => None,
+        }
     }
 
     async fn receive(&mut self, range: ContentRange, skip: u64, body: &mut impl Body) -> Result<Answer, Refused> {
@@ -299,7 +311,12 @@ impl<'w, 'a> Receiving<'w, 'a> {
         let tails: Vec<_> = view.session.tails.within(part.from, piece.from).collect();
         let mut whole = Piece::at(part.from);
         for (from, _) in tails {
-            let mut tail = Piece::new(from, self.work.place.store.read_tail(self.work.id, from).await?);
+            let chunks = match self.work.place.store.read_tail(self.work.id, from).await {
+                Ok(chunks) => chunks,
+                Err(Error::NotFound) => break,
+                Err(error) => return Err(error.into()),
+            };
+            let mut tail = Piece::new(from, chunks);
             tail.skip_to(whole.end());
             if tail.from == whole.end() {
                 tail.chunks.into_iter().for_each(|chunk| whole.push(chunk));
@@ -307,7 +324,7 @@ impl<'w, 'a> Receiving<'w, 'a> {
         }
         if whole.end() < piece.from {
             // The log has a hole that was not there when it was listed: another replica recorded the part meanwhile.
-            *self.work.turn.view = None;
+            self.work.load().await?;
             return Err(busy("another replica is ahead"));
         }
         let mut piece = piece;
