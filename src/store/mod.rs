@@ -3,6 +3,8 @@
 mod azure;
 mod bucket;
 mod error;
+#[cfg(test)]
+mod faults;
 mod google;
 mod keys;
 mod local;

@@ -328,7 +328,9 @@ pub(super) fn google(
     let base = builder.get_config_value(&K::BaseUrl);
     let base = base.unwrap_or_else(|| "https://storage.googleapis.com".to_owned());
     let base = Url::parse(&base).map_err(|error| format!("google_base_url: {error}"))?;
-    let anonymous = is_on(builder.get_config_value(&K::SkipSignature));
+    if is_on(builder.get_config_value(&K::SkipSignature)) {
+        return Err("google_skip_signature is not supported: uploads need a token".to_owned());
+    }
     let builder = builder
         .with_bucket_name(bucket)
         .with_retry(retries())
@@ -339,7 +341,6 @@ pub(super) fn google(
         connector.client()?,
         base,
         bucket.to_owned(),
-        anonymous,
         assembly,
     ))
 }

@@ -283,7 +283,8 @@ impl Inner {
     /// Ids that were never issued leave no trace here, however many somebody tries; a stranger's packet takes nothing away.
     fn forget_unknown<T>(&self, place: &Arc<Place>, id: SessionId, verdict: &Result<T, Refused>) {
         if matches!(verdict, Err(Refused::SessionNotFound)) {
-            self.table.remove_if(&(place.route.clone(), id), |_, entry| entry.is_empty());
+            self.table
+                .remove_if(&(place.route.clone(), id), |_, entry| entry.is_empty());
         }
     }
 }

@@ -116,7 +116,10 @@ fn check_live_tries_the_store() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("files").display().to_string();
     let (code, out, error) = said(&gateway(&["check", "--live", "--store", &store]));
-    assert!(code == Some(0) && out.starts_with(&format!("ok: / -> {store}: ")), "{out}{error}");
+    assert!(
+        code == Some(0) && out.starts_with(&format!("ok: / -> {store}: ")),
+        "{out}{error}"
+    );
 }
 
 #[test]

@@ -202,7 +202,7 @@ impl Struck {
             let (mut hand, destination) = self.upload(length).await;
             hand.begin(self.gateway.address).await;
             while !hand.is_through() {
-                let length = 5 * KIB << dice.between(0, 11);
+                let length = (5 * KIB) << dice.between(0, 11);
                 if left == 0 || dice.once_in(3) {
                     match kinds {
                         [Blow::Kill] => hand.send(self.gateway.address, length).await,

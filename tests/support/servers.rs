@@ -25,7 +25,7 @@ const AZURITE_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UV
 const BUCKET: &str = "bucket";
 
 /// SeaweedFS: an S3 server.
-pub struct SeaweedFs {
+pub(crate) struct SeaweedFs {
     server: Server,
     port: u16,
 }
@@ -35,7 +35,7 @@ impl SeaweedFs {
     ///
     /// # Panics
     /// When it is not installed or does not begin.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         // Every port has a second one for its protocol between servers, which it would else choose by itself.
         let ports = free_ports::<8>();
         let folder = TempDir::new().expect("a folder");
@@ -89,11 +89,16 @@ impl SeaweedFs {
     }
 
     /// Settings of a store in the bucket, below `prefix`.
-    pub fn settings(&self, prefix: &str) -> Settings {
+    pub(crate) fn settings(&self, prefix: &str) -> Settings {
+        self.settings_via(self.port, prefix)
+    }
+
+    /// The same for a store that is reached through a proxy.
+    pub(crate) fn settings_via(&self, port: u16, prefix: &str) -> Settings {
         settings(
             format!("s3://{BUCKET}/{prefix}"),
             [
-                ("aws_endpoint", format!("http://127.0.0.1:{}", self.port)),
+                ("aws_endpoint", format!("http://127.0.0.1:{port}")),
                 ("aws_access_key_id", "testkey12345".to_owned()),
                 ("aws_secret_access_key", "testsecret12345".to_owned()),
                 ("aws_region", "us-east-1".to_owned()),
@@ -101,14 +106,19 @@ impl SeaweedFs {
         )
     }
 
+    /// Where it listens on 127.0.0.1.
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
     /// What the server wrote to its log so far.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.server.log()
     }
 }
 
 /// Azurite: an Azure Blob server.
-pub struct Azurite {
+pub(crate) struct Azurite {
     server: Server,
     port: u16,
 }
@@ -118,7 +128,7 @@ impl Azurite {
     ///
     /// # Panics
     /// When it is not installed or does not begin.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let [port] = free_ports();
         let folder = TempDir::new().expect("a folder");
         let mut command = Command::new(tool("azurite/node_modules/.bin/azurite-blob"));
@@ -138,7 +148,12 @@ impl Azurite {
     }
 
     /// Settings of a store in the container, below `prefix`.
-    pub fn settings(&self, prefix: &str) -> Settings {
+    pub(crate) fn settings(&self, prefix: &str) -> Settings {
+        self.settings_via(self.port, prefix)
+    }
+
+    /// The same for a store that is reached through a proxy.
+    pub(crate) fn settings_via(&self, port: u16, prefix: &str) -> Settings {
         settings(
             format!("az://{BUCKET}/{prefix}"),
             [
@@ -146,14 +161,19 @@ impl Azurite {
                 ("azure_storage_account_key", AZURITE_KEY.to_owned()),
                 (
                     "azure_storage_endpoint",
-                    format!("http://127.0.0.1:{}/{AZURITE_ACCOUNT}", self.port),
+                    format!("http://127.0.0.1:{port}/{AZURITE_ACCOUNT}"),
                 ),
             ],
         )
     }
 
+    /// Where it listens on 127.0.0.1.
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
     /// What the server wrote to its log so far.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.server.log()
     }
 }

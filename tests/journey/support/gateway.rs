@@ -15,7 +15,7 @@ use url::Url;
 use super::{PATIENCE, until};
 
 /// The program, without the settings of whoever runs the tests.
-pub fn program() -> Command {
+pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bits-gateway"));
     command.env_clear().stdin(Stdio::null());
     command
@@ -23,22 +23,22 @@ pub fn program() -> Command {
 
 /// A configuration on free ports.
 #[derive(Clone, Debug)]
-pub struct Config(String);
+pub(crate) struct Config(String);
 
 impl Config {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let server = "[server]\nlisten = [\"127.0.0.1:0\"]\nadmin_listen = \"127.0.0.1:0\"\ndrain_delay = \"0s\"\n";
         Self(format!("{server}[log]\nformat = \"json\"\n"))
     }
 
     /// With these lines of `[limits]`.
-    pub fn limits(mut self, lines: &str) -> Self {
+    pub(crate) fn limits(mut self, lines: &str) -> Self {
         self.0 += &format!("[limits]\n{lines}\n");
         self
     }
 
     /// With a route below `path`; `lines` say where it keeps its files and what its rules are.
-    pub fn route(mut self, path: &str, lines: &str) -> Self {
+    pub(crate) fn route(mut self, path: &str, lines: &str) -> Self {
         self.0 += &format!("[[routes]]\npath = \"{path}\"\ndownload = true\n{lines}\n");
         self
     }
@@ -46,7 +46,7 @@ impl Config {
 
 /// A running gateway; killed when it is dropped.
 #[derive(Debug)]
-pub struct Gateway {
+pub(crate) struct Gateway {
     child: Child,
     log: watch::Receiver<Vec<String>>,
     pub address: SocketAddr,
@@ -56,14 +56,14 @@ pub struct Gateway {
 
 impl Gateway {
     /// Starts it and waits until it is ready.
-    pub async fn start(config: &Config) -> Self {
+    pub(crate) async fn start(config: &Config) -> Self {
         let mut gateway = Self::launch(config).await;
         gateway.ready().await;
         gateway
     }
 
     /// Starts it and waits until it listens.
-    pub async fn launch(config: &Config) -> Self {
+    pub(crate) async fn launch(config: &Config) -> Self {
         let files = tempfile::tempdir().expect("room for a file");
         let path = files.path().join("gateway.toml");
         std::fs::write(&path, &config.0).expect("room for a file");
@@ -92,17 +92,15 @@ impl Gateway {
     }
 
     async fn listener(&mut self, name: &str) -> SocketAddr {
-        let found = self
-            .logged(&format!("it listens for {name}"), |line| {
-                let is_it = line.get("listener").and_then(Value::as_str) == Some(name);
-                is_it.then(|| line.get("address")?.as_str()?.parse().ok()).flatten()
-            })
-            .await;
-        found
+        self.logged(&format!("it listens for {name}"), |line| {
+            let is_it = line.get("listener").and_then(Value::as_str) == Some(name);
+            is_it.then(|| line.get("address")?.as_str()?.parse().ok()).flatten()
+        })
+        .await
     }
 
     /// Waits for a line of the log.
-    pub async fn logged<T>(&mut self, what: &str, find: impl Fn(&Value) -> Option<T>) -> T {
+    pub(crate) async fn logged<T>(&mut self, what: &str, find: impl Fn(&Value) -> Option<T>) -> T {
         let mut found = None;
         let look = self.log.wait_for(|lines| {
             found = lines
@@ -117,14 +115,14 @@ impl Gateway {
     }
 
     /// The lines of the access log that `pick` picks.
-    pub fn requests<T>(&self, pick: impl Fn(&Value) -> Option<T>) -> Vec<T> {
+    pub(crate) fn requests<T>(&self, pick: impl Fn(&Value) -> Option<T>) -> Vec<T> {
         let lines = self.log.borrow();
         let parsed = lines.iter().filter_map(|line| serde_json::from_str(line).ok());
         parsed.filter_map(|line: Value| pick(&line)).collect()
     }
 
     /// Waits until it is ready for every store.
-    pub async fn ready(&mut self) {
+    pub(crate) async fn ready(&mut self) {
         until("it is ready", async || {
             (self.page("/readyz").await.status == 200).then_some(())
         })
@@ -132,7 +130,7 @@ impl Gateway {
     }
 
     /// A page of the admin listener.
-    pub async fn page(&mut self, path: &str) -> Answer {
+    pub(crate) async fn page(&mut self, path: &str) -> Answer {
         let page = exchange(self.admin, Packet::new("GET", path).with("Connection", "close"), b"").await;
         page.unwrap_or_else(|error| {
             panic!(
@@ -144,7 +142,7 @@ impl Gateway {
     }
 
     /// A number in `/metrics`: the sum over all labels of this name.
-    pub async fn metric(&mut self, name: &str) -> f64 {
+    pub(crate) async fn metric(&mut self, name: &str) -> f64 {
         let page = self.page("/metrics").await;
         let text = String::from_utf8_lossy(&page.body).into_owned();
         let values = text.lines().filter_map(|line| {
@@ -157,7 +155,7 @@ impl Gateway {
     }
 
     /// The highest resident set so far, in bytes.
-    pub fn peak_memory(&self) -> u64 {
+    pub(crate) fn peak_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
         let line = status
             .lines()
@@ -168,12 +166,12 @@ impl Gateway {
     }
 
     /// Where `path` is on this gateway.
-    pub fn url(&self, path: &str) -> Url {
+    pub(crate) fn url(&self, path: &str) -> Url {
         format!("http://{}{path}", self.address).parse().expect("a URL")
     }
 
     /// Fetches a file, if there is one.
-    pub async fn get(&self, path: &str) -> Option<Answer> {
+    pub(crate) async fn get(&self, path: &str) -> Option<Answer> {
         let answer = exchange(self.address, Packet::new("GET", path), b"")
             .await
             .expect("an answer");
@@ -182,7 +180,7 @@ impl Gateway {
     }
 
     /// `kill -9`, and nothing is left of it but its files.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it runs");
         let status = self.child.wait().expect("a child");
         assert_eq!(

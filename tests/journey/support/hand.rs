@@ -10,7 +10,7 @@ use super::until;
 
 /// One upload. It holds the gateway to its word: no byte that was acknowledged is ever asked for again.
 #[derive(Clone, Debug)]
-pub struct Hand {
+pub(crate) struct Hand {
     pub path: String,
     pub content: Bytes,
     /// As the gateway wrote it.
@@ -22,7 +22,7 @@ pub struct Hand {
 }
 
 impl Hand {
-    pub fn new(path: &str, content: Bytes) -> Self {
+    pub(crate) fn new(path: &str, content: Bytes) -> Self {
         Self {
             path: path.to_owned(),
             content,
@@ -32,24 +32,24 @@ impl Hand {
         }
     }
 
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.content.len() as u64
     }
 
-    pub fn is_through(&self) -> bool {
+    pub(crate) fn is_through(&self) -> bool {
         self.start == self.total()
     }
 
-    pub fn create_session(&self) -> Packet {
+    pub(crate) fn create_session(&self) -> Packet {
         Packet::create_session(&self.path)
     }
 
-    pub fn close_session(&self) -> Packet {
+    pub(crate) fn close_session(&self) -> Packet {
         Packet::close_session(&self.path, &self.session)
     }
 
     /// The head of a fragment from the client's offset on, and its body.
-    pub fn fragment(&self, length: u64) -> (Packet, Bytes) {
+    pub(crate) fn fragment(&self, length: u64) -> (Packet, Bytes) {
         let end = (self.start + length).min(self.total());
         let packet = Packet::fragment(&self.path, &self.session, self.start..end, self.total());
         let index = |offset: u64| usize::try_from(offset).expect("within the content");
@@ -57,19 +57,19 @@ impl Hand {
     }
 
     /// Begins a session.
-    pub async fn begin(&mut self, address: SocketAddr) {
+    pub(crate) async fn begin(&mut self, address: SocketAddr) {
         let answer = ask(address, &self.create_session(), b"").await.expect("an answer");
         self.created(&answer);
     }
 
     /// Takes the answer to a Create-Session.
-    pub fn created(&mut self, answer: &Answer) {
+    pub(crate) fn created(&mut self, answer: &Answer) {
         assert_eq!(answer.status, 200, "{answer:?}");
         self.session = answer.header("BITS-Session-Id").expect("a session").to_owned();
     }
 
     /// Sends a fragment and takes its answer.
-    pub async fn send(&mut self, address: SocketAddr, length: u64) {
+    pub(crate) async fn send(&mut self, address: SocketAddr, length: u64) {
         let (head, body) = self.fragment(length);
         let answer = ask(address, &head, &body).await.expect("an answer");
         self.told(&answer);
@@ -77,7 +77,7 @@ impl Hand {
 
     /// The same after connections that broke: the gateway may hear of those later than of this packet, take theirs for newer, and ask
     /// for patience.
-    pub async fn send_patiently(&mut self, address: SocketAddr, length: u64) {
+    pub(crate) async fn send_patiently(&mut self, address: SocketAddr, length: u64) {
         let (head, body) = self.fragment(length);
         let answer = until("it is this packet's turn", async || {
             let answer = ask(address, &head, &body).await.expect("an answer");
@@ -88,12 +88,12 @@ impl Hand {
     }
 
     /// Takes over what the gateway said to `other`, and that this client never heard: it is held to that, too.
-    pub fn inherit(&mut self, other: &Self) {
+    pub(crate) fn inherit(&mut self, other: &Self) {
         self.acknowledged = self.acknowledged.max(other.acknowledged);
     }
 
     /// Takes the answer to a fragment that began where the client believed.
-    pub fn told(&mut self, answer: &Answer) {
+    pub(crate) fn told(&mut self, answer: &Answer) {
         assert_eq!(answer.status, 200, "{answer:?}");
         let next = answer.header("BITS-Received-Content-Range").expect("an offset");
         let next: u64 = next.parse().expect("a number");
@@ -107,7 +107,7 @@ impl Hand {
         self.start = next;
     }
 
-    pub async fn close(&self, address: SocketAddr) {
+    pub(crate) async fn close(&self, address: SocketAddr) {
         let closed = ask(address, &self.close_session(), b"").await.expect("an answer");
         assert_eq!(closed.status, 200, "{closed:?}");
     }

@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 /// What becomes of a connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Fate {
+pub(crate) struct Fate {
     /// Bytes that are carried in `direction` before it happens.
     pub after: u64,
     pub direction: Direction,
@@ -19,13 +19,13 @@ pub struct Fate {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub enum Direction {
+pub(crate) enum Direction {
     ToServer,
     ToClient,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub enum End {
+pub(crate) enum End {
     /// Closed on both sides.
     Cut,
     /// Reset on both sides.
@@ -36,7 +36,7 @@ pub enum End {
 
 /// Carries connections to wherever it leads.
 #[derive(Debug)]
-pub struct Line {
+pub(crate) struct Line {
     pub address: SocketAddr,
     shared: Arc<Shared>,
     accepting: JoinHandle<()>,
@@ -51,7 +51,7 @@ struct Shared {
 
 impl Line {
     /// A line that leads nowhere yet: whoever connects is reset.
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("its address");
         let shared = Arc::new(Shared {
@@ -68,17 +68,17 @@ impl Line {
     }
 
     /// Where new connections lead from now on.
-    pub fn lead_to(&self, target: SocketAddr) {
+    pub(crate) fn lead_to(&self, target: SocketAddr) {
         self.shared.target.send_replace(Some(target));
     }
 
     /// What becomes of the next connections, in this order; later ones are left alone.
-    pub fn doom(&self, fates: impl IntoIterator<Item = Fate>) {
+    pub(crate) fn doom(&self, fates: impl IntoIterator<Item = Fate>) {
         self.shared.fates.lock().expect("no panic").extend(fates);
     }
 
     /// Waits until `count` connections had their fate.
-    pub async fn happened(&self, count: usize) {
+    pub(crate) async fn happened(&self, count: usize) {
         let mut happened = self.shared.happened.subscribe();
         happened
             .wait_for(|known| *known >= count)
@@ -87,7 +87,7 @@ impl Line {
     }
 
     /// How many connections are still doomed.
-    pub fn doomed(&self) -> usize {
+    pub(crate) fn doomed(&self) -> usize {
         self.shared.fates.lock().expect("no panic").len()
     }
 }

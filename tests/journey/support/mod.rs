@@ -6,27 +6,27 @@ mod hand;
 mod line;
 mod place;
 
-pub use dice::{Dice, seed};
-pub use gateway::{Config, Gateway, program};
-pub use hand::Hand;
-pub use line::{Direction, End, Fate, Line};
-pub use place::Place;
+pub(crate) use dice::{Dice, seed};
+pub(crate) use gateway::{Config, Gateway};
+pub(crate) use hand::Hand;
+pub(crate) use line::{Direction, End, Fate, Line};
+pub(crate) use place::Place;
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 /// How long anything may take before a test gives up. Far more than it takes: the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-pub const KIB: u64 = 1 << 10;
-pub const MIB: u64 = 1 << 20;
+pub(crate) const KIB: u64 = 1 << 10;
+pub(crate) const MIB: u64 = 1 << 20;
 
 /// The smallest part that a store takes: the tests are about what happens between parts, so they are small here.
-pub const PART: u64 = 5 * MIB;
+pub(crate) const PART: u64 = 5 * MIB;
 
 /// Asks again and again until there is an answer.
-pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = ask().await {
@@ -39,14 +39,14 @@ pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T 
 }
 
 /// `length` bytes that repeat nowhere near a power of two.
-pub fn content(seed: u64, length: u64) -> Bytes {
+pub(crate) fn content(seed: u64, length: u64) -> Bytes {
     let mut bytes = vec![0; usize::try_from(length).expect("fits into memory")];
     bits_gateway::client::Pattern { seed, length }.fill(0, &mut bytes);
     bytes.into()
 }
 
 /// Fails without printing megabytes.
-pub fn assert_same(expected: &[u8], found: &[u8], what: &str) {
+pub(crate) fn assert_same(expected: &[u8], found: &[u8], what: &str) {
     if expected == found {
         return;
     }

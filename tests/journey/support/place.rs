@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 /// A local directory, or a bucket of a real server.
 #[derive(Debug)]
-pub struct Place {
+pub(crate) struct Place {
     settings: Settings,
     kind: Kind,
 }
@@ -30,7 +30,7 @@ enum Kind {
 
 impl Place {
     /// An empty directory.
-    pub fn directory() -> Self {
+    pub(crate) fn directory() -> Self {
         let directory = tempfile::tempdir().expect("room for files");
         let url = directory.path().to_str().expect("a name of letters").to_owned();
         Self {
@@ -43,7 +43,7 @@ impl Place {
     }
 
     /// What `settings` name: a bucket and a prefix in it.
-    pub fn bucket(settings: Settings) -> Self {
+    pub(crate) fn bucket(settings: Settings) -> Self {
         let (bucket, prefix) = settings
             .url
             .strip_prefix("s3://")
@@ -63,7 +63,7 @@ impl Place {
     }
 
     /// The lines of a route that say so, and `rules`.
-    pub fn lines(&self, rules: &str) -> String {
+    pub(crate) fn lines(&self, rules: &str) -> String {
         let mut lines = format!("store = {:?}\n{rules}\n", self.settings.url);
         if !self.settings.options.is_empty() {
             lines += "[routes.store_options]\n";
@@ -75,7 +75,7 @@ impl Place {
     }
 
     /// The object at `key`.
-    pub async fn object(&self, key: &str) -> Option<Bytes> {
+    pub(crate) async fn object(&self, key: &str) -> Option<Bytes> {
         match &self.kind {
             Kind::Directory(directory) => read(&directory.path().join(key)),
             Kind::Bucket { objects, prefix } => match objects.get(&Name::from(format!("{prefix}/{key}"))).await {
@@ -87,7 +87,7 @@ impl Place {
     }
 
     /// Puts `bytes` at `key`, as another program would.
-    pub async fn put(&self, key: &str, bytes: Bytes) {
+    pub(crate) async fn put(&self, key: &str, bytes: Bytes) {
         match &self.kind {
             Kind::Directory(directory) => std::fs::write(directory.path().join(key), bytes).expect("room for a file"),
             Kind::Bucket { objects, prefix } => {
@@ -100,7 +100,7 @@ impl Place {
     }
 
     /// Removes the object at `key`, as a consumer does that has taken it.
-    pub async fn take_away(&self, key: &str) {
+    pub(crate) async fn take_away(&self, key: &str) {
         match &self.kind {
             Kind::Directory(directory) => std::fs::remove_file(directory.path().join(key)).expect("it is there"),
             Kind::Bucket { objects, prefix } => {
@@ -113,7 +113,7 @@ impl Place {
     }
 
     /// The names of everything that is kept of a session, which is named as on the wire.
-    pub async fn kept_of(&self, session: &str) -> Vec<String> {
+    pub(crate) async fn kept_of(&self, session: &str) -> Vec<String> {
         let id = session.trim_matches(['{', '}']).to_lowercase();
         let folder = format!(".bits-gateway/sessions/{id}");
         let mut names = match &self.kind {
