@@ -1,5 +1,8 @@
 //! A gateway that speaks Microsoft's BITS upload protocol to Windows machines and keeps what they send in object storage.
-#![forbid(unsafe_code)]
+// A panic is never an answer: errors are values, also where they "cannot happen". Tests may.
+#![warn(clippy::unwrap_used)]
+// What looks public and is not misleads the reader.
+#![warn(unreachable_pub)]
 
 pub mod admin;
 pub mod app;

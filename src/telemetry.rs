@@ -92,9 +92,12 @@ pub fn check_level(level: &str) -> Result<(), String> {
 }
 
 /// What passes. The level without a target is that of this program; the libraries below it say warnings only, unless they are
-/// named: what they say at lower levels is much, and some of it confidential.
+/// named: what they say at lower levels is much, and some of it confidential. The HTTP engine says nothing: to it every client
+/// that goes away is an error, and what matters stands in the access line.
 fn targets(level: &str) -> Result<Targets, String> {
-    let mut targets = Targets::new().with_default(LevelFilter::WARN);
+    let mut targets = Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_target(ENGINE, LevelFilter::OFF);
     for part in level.split(',').map(str::trim) {
         let (target, word) = match part.split_once('=') {
             Some((target, word)) => (Some(target), word),
@@ -111,11 +114,15 @@ fn targets(level: &str) -> Result<Targets, String> {
             Some(target) => targets.with_target(target, level),
             None => targets
                 .with_default(level.min(LevelFilter::WARN))
-                .with_target("bits_gateway", level),
+                .with_target("bits_gateway", level)
+                .with_target("session", level),
         };
     }
     Ok(targets)
 }
+
+/// What the targets of the HTTP engine begin with.
+const ENGINE: &str = "pingora";
 
 const LEVELS: [(&str, LevelFilter); 6] = [
     ("off", LevelFilter::OFF),
@@ -342,6 +349,7 @@ mod tests {
             tracing::debug!(target: "bits_gateway::x", "own");
             tracing::debug!(target: "object_store::client", "theirs");
             tracing::warn!(target: "object_store::client", "warning");
+            tracing::error!(target: "pingora_proxy", "a client went away");
         };
         let messages = |level| {
             let lines = logged(false, level, say);
@@ -353,6 +361,7 @@ mod tests {
         assert_eq!(messages("debug"), ["own", "warning"]);
         assert_eq!(messages("info,object_store=debug"), ["theirs", "warning"]);
         assert_eq!(messages("error"), Vec::<String>::new());
+        assert_eq!(messages("error,pingora=error"), ["a client went away"]);
     }
 
     #[test]

@@ -20,17 +20,22 @@ async fn check_routes(loaded: &Loaded, live: bool) -> ExitCode {
     let mut worst = None;
     for (index, route) in loaded.settings.routes.iter().enumerate() {
         let named = format!("{} -> {}", route.gateway.path, route.store.url);
-        let fit = if live { try_store(route).await } else { open_store(route) };
+        let fit = if live {
+            try_store(route).await
+        } else {
+            open_store(route)
+        };
         match fit {
-            Ok(found) if found.is_empty() => {
-                out(&format!("ok: {named}\n"));
-            }
             Ok(found) => {
-                out(&format!("ok: {named} ({found})\n"));
+                out(&format!("ok: {named}{found}\n"));
             }
             Err((code, reason)) => {
                 let key = format!("routes[{index}].store");
-                let place = loaded.places.get(&key).map(|place| format!("{place}: ")).unwrap_or_default();
+                let place = loaded
+                    .places
+                    .get(&key)
+                    .map(|place| format!("{place}: "))
+                    .unwrap_or_default();
                 say(&format!("{place}{key}: {reason}\n"));
                 // What somebody has to change outweighs what may pass.
                 worst = worst.max(Some(code));
@@ -40,21 +45,22 @@ async fn check_routes(loaded: &Loaded, live: bool) -> ExitCode {
     worst.map_or(ExitCode::SUCCESS, ExitCode::from)
 }
 
-/// Whether the options of a remote store make sense to it: nothing is found out about what it can do, since nobody is asked. A directory is left alone: opening one makes it.
+/// Whether the options of a remote store make sense to it; nobody is asked. A directory is left alone: opening one makes it.
 fn open_store(route: &Route) -> Result<String, (u8, String)> {
     let url = &route.store.url;
-    if !url.contains("://") || url.starts_with("file:") {
-        return Ok(String::new());
+    if url.contains("://") && !url.starts_with("file:") {
+        open(route)?;
     }
-    open(route).map(|_| String::new())
+    Ok(String::new())
 }
 
+/// What the store was found to do, when that is enough.
 async fn try_store(route: &Route) -> Result<String, (u8, String)> {
-    let shared = route.upload.coordination == Coordination::Shared;
     let found = open(route)?.probe().await;
+    let shared = route.upload.coordination == Coordination::Shared;
     match found.and_then(|found| found.suffice(shared).map(|()| found)) {
-        Ok(found) => Ok(found.to_string()),
-        Err(lacking @ ProbeError::Lacks { .. }) => Err((CONFIG, lacking.to_string())),
+        Ok(found) => Ok(format!(": {found}")),
+        Err(lacks @ ProbeError::Lacks { .. }) => Err((CONFIG, lacks.to_string())),
         Err(unclear @ ProbeError::Unclear(_)) => Err((UNAVAILABLE, unclear.to_string())),
     }
 }

@@ -13,7 +13,7 @@ const END_OF_DATES: u64 = 253_402_300_800;
 
 /// What a file is known by.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Validators {
+pub(super) struct Validators {
     /// The tag, unless the store has none that may be sent.
     pub etag: Option<EntityTag>,
     /// The time of its last modification, unless no HTTP-date can name it.
@@ -22,18 +22,18 @@ pub struct Validators {
 
 /// An entity tag of ours (RFC 9110 8.8.3).
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct EntityTag {
+pub(super) struct EntityTag {
     weak: bool,
     opaque: String,
 }
 
 /// A time of last modification: whole seconds, as HTTP-dates have them.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct LastModified(SystemTime);
+pub(super) struct LastModified(SystemTime);
 
 /// What the conditions of a request say (RFC 9110 13.2.2, steps 1 to 4).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// All of them hold, or there are none.
     Holds,
     /// The client has the file already: 304.
@@ -44,7 +44,7 @@ pub enum Verdict {
 
 impl EntityTag {
     /// The tag that a store gave an object, with or without quotes. `None` when it cannot be sent as an entity tag.
-    pub fn from_store(text: &str) -> Option<Self> {
+    pub(super) fn from_store(text: &str) -> Option<Self> {
         let (weak, quoted) = text.strip_prefix("W/").map_or((false, text), |rest| (true, rest));
         let opaque = match quoted.strip_prefix('"') {
             Some(rest) => rest.strip_suffix('"')?,
@@ -59,7 +59,7 @@ impl EntityTag {
     }
 
     /// The form in which it is sent.
-    pub fn to_wire(&self) -> String {
+    pub(super) fn to_wire(&self) -> String {
         format!("{}\"{}\"", if self.weak { "W/" } else { "" }, self.opaque)
     }
 
@@ -76,20 +76,20 @@ impl EntityTag {
 
 impl LastModified {
     /// The second in which `time` lies; `None` after the year 9999.
-    pub fn new(time: Timestamp) -> Option<Self> {
+    pub(super) fn new(time: Timestamp) -> Option<Self> {
         let seconds = time.as_millis() / 1000;
         (seconds < END_OF_DATES).then(|| Self(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)))
     }
 
     /// The form in which it is sent: IMF-fixdate (RFC 9110 5.6.7).
-    pub fn to_wire(self) -> String {
+    pub(super) fn to_wire(self) -> String {
         // `new` has seen to it that the year has four digits: the formatter panics on others.
         httpdate::fmt_http_date(self.0)
     }
 }
 
 /// What the conditions in `headers` say of a file that exists, for GET and HEAD alike (RFC 9110 13.2.2, steps 1 to 4).
-pub fn judge(headers: &HeaderMap, file: &Validators) -> Verdict {
+pub(super) fn judge(headers: &HeaderMap, file: &Validators) -> Verdict {
     let holds = if headers.contains_key(IF_MATCH) {
         any_matches(headers, &IF_MATCH, file, EntityTag::matches_strongly)
     } else {
@@ -117,7 +117,7 @@ pub fn judge(headers: &HeaderMap, file: &Validators) -> Verdict {
 ///
 /// A date must be the very Last-Modified. Whether it is a strong validator only the client can tell (RFC 9110 8.8.2.2), and
 /// 13.1.5 forbids it to send one that is not.
-pub fn range_counts(headers: &HeaderMap, file: &Validators) -> bool {
+pub(super) fn range_counts(headers: &HeaderMap, file: &Validators) -> bool {
     if !headers.contains_key(IF_RANGE) {
         return true;
     }

@@ -35,10 +35,6 @@ const HEAD_TOO_LONG: &[u8] = b"HTTP/1.1 431 Request Header Fields Too Large\r\nS
 const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nServer: bits-gateway\r\n\
     Content-Length: 0\r\nRetry-After: 10\r\nConnection: close\r\n\r\n";
 
-/// Time in which a client that was told to go away gets to read why, before unread bytes of his make the kernel reset the
-/// connection and the answer with it (RFC 9112 9.6).
-const LINGER: Duration = Duration::from_secs(5);
-
 /// The socket of a connection.
 pub(super) struct Connection {
     /// Taken only when the connection ends.
@@ -48,7 +44,7 @@ pub(super) struct Connection {
     established: SystemTime,
     write_timeout: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
-    linger_bytes: u64,
+    linger: (u64, Duration),
     /// Kept until the socket is closed.
     slot: Option<Box<dyn Send + Sync>>,
 }
@@ -67,7 +63,7 @@ impl Connection {
             established: SystemClock.now().into(),
             write_timeout: limits.write_timeout,
             stalled: None,
-            linger_bytes: limits.drain_bytes,
+            linger: (limits.drain_bytes, limits.linger),
             slot: Some(Box::new(slot)),
             stream: Some(stream),
         }
@@ -128,20 +124,20 @@ impl Drop for Connection {
             return;
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(linger(stream, self.linger_bytes, slot));
+            runtime.spawn(linger(stream, self.linger, slot));
         }
     }
 }
 
 /// Says goodbye and reads on for a moment, so that what was answered is not lost with the reset that unread bytes cause.
-pub(super) async fn linger<S: Send>(mut stream: TcpStream, bytes: u64, slot: S) {
+pub(super) async fn linger<S: Send>(mut stream: TcpStream, (bytes, time): (u64, Duration), slot: S) {
     let _kept = slot;
     let reading = async {
         stream.shutdown().await?;
         tokio::io::copy(&mut (&mut stream).take(bytes), &mut tokio::io::sink()).await
     };
     // Whatever happens to a connection that is over, there is nothing left to do for it.
-    let _ = timeout(LINGER, reading).await;
+    let _ = timeout(time, reading).await;
 }
 
 impl Connection {

@@ -22,6 +22,9 @@ pub struct Limits {
     pub drain_bytes: u64,
     /// Time that this may take.
     pub drain_timeout: Duration,
+    /// Time in which a client that was told to go away gets to read why, before unread bytes of it make the kernel reset the
+    /// connection and the answer with it (RFC 9112 9.6).
+    pub linger: Duration,
 }
 
 impl Default for Limits {
@@ -35,6 +38,7 @@ impl Default for Limits {
             write_timeout: Duration::from_secs(180),
             drain_bytes: 16 << 20,
             drain_timeout: Duration::from_secs(30),
+            linger: Duration::from_secs(5),
         }
     }
 }

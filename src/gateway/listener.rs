@@ -147,7 +147,7 @@ impl Front {
             tracing::warn!(%peer, limit = self.house.limits.connections, "turned away: too many connections");
             // A fresh socket takes so few bytes, or the client is gone.
             let _ = stream.try_write(&self.house.full);
-            tokio::spawn(linger(stream, TURNED_AWAY_BYTES, slot));
+            tokio::spawn(linger(stream, (TURNED_AWAY_BYTES, self.house.limits.linger), slot));
         }
     }
 

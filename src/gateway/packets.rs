@@ -204,7 +204,8 @@ impl Clerk {
             .fragment(&route.place, asked, session.id, *range, body)
             .await;
         match (verdict, next) {
-            (Ok(()), next) => Ok(Ack::fragment(session, next.unwrap_or(range.end()))),
+            (Ok(()), Some(next)) => Ok(Ack::fragment(session, next)),
+            (Ok(()), None) => Ok(Ack::fragment(session, range.end())),
             (Err(refused), next) => Err(Failed {
                 trouble: refused.into(),
                 next,

@@ -9,7 +9,7 @@ use crate::units::knob::settings;
 settings! {
     /// Listeners, threads, and how long the gateway waits for a client.
     pub struct Settings {
-        /// Addresses to serve plain HTTP on. The default is reachable from this machine only; "0.0.0.0:8080" and "[::]:8080" mean
+        /// Addresses to serve plain HTTP on. The default is reachable from this machine only; "0.0.0.0:8080" means
         /// every interface.
         pub listen: Vec<SocketAddr> = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))],
         /// Address of /livez, /readyz, /startupz and /metrics. Whoever reaches it learns how busy the gateway is, so keep it away

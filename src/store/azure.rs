@@ -95,8 +95,12 @@ impl AzureBucket {
             return Err(Attempt::InvalidPart("InvalidBlockId".to_owned()));
         }
         let answer = answer.accepted()?;
+        // Something between the store and us may answer in its place.
+        let Some(etag) = answer.header("etag") else {
+            return Err(Error::Unavailable(format!("HTTP {} without an ETag", answer.status)).into());
+        };
         Ok(ObjectTag {
-            etag: answer.header("etag"),
+            etag: Some(etag),
             version: answer.header("x-ms-version-id"),
             size,
         })

@@ -2,7 +2,8 @@
 
 /// Why a request to the store failed.
 ///
-/// After [`Error::Unavailable`] a write may have been carried out or not; after the others it was not.
+/// After [`Error::Unavailable`] a write may have been carried out or not. After [`Error::Conflict`] it may have been carried out and
+/// been replaced since; what is there now is not its author's. After the others it was not carried out.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// There is no such object.

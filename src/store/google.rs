@@ -37,8 +37,6 @@ pub(super) struct GoogleBucket {
     client: HttpClient,
     base: Url,
     bucket: String,
-    /// Requests go without a token.
-    anonymous: bool,
     assembly: Assembly,
 }
 
@@ -48,7 +46,6 @@ impl GoogleBucket {
         client: HttpClient,
         base: Url,
         bucket: String,
-        anonymous: bool,
         assembly: Assembly,
     ) -> Self {
         Self {
@@ -56,7 +53,6 @@ impl GoogleBucket {
             client,
             base,
             bucket,
-            anonymous,
             assembly,
         }
     }
@@ -71,11 +67,9 @@ impl GoogleBucket {
         url.query_pairs_mut().extend_pairs(query);
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-        if !self.anonymous {
-            let token = self.store.credentials().get_credential().await?;
-            let token = HeaderValue::try_from(format!("Bearer {}", token.bearer)).map_err(remote::unbuilt)?;
-            headers.insert(AUTHORIZATION, token);
-        }
+        let token = self.store.credentials().get_credential().await?;
+        let token = HeaderValue::try_from(format!("Bearer {}", token.bearer)).map_err(remote::unbuilt)?;
+        headers.insert(AUTHORIZATION, token);
         let mut request = Request::new(HttpRequestBody::empty());
         *request.method_mut() = method;
         *request.uri_mut() = url.as_str().parse().map_err(remote::unbuilt)?;

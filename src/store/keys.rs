@@ -252,7 +252,7 @@ pub enum Name {
 /// Why the prefixes of a store make no sense.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("a prefix must not hold empty or dot segments, backslashes or control characters")]
-pub struct BadPrefix;
+pub(super) struct BadPrefix;
 
 impl Layout {
     /// Destinations below `destinations`, our own objects below `reserved` within `staging`.

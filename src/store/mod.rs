@@ -4,6 +4,8 @@ mod azure;
 mod bucket;
 mod error;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 pub(crate) mod faulty;
 mod google;
 mod keys;

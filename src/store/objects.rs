@@ -18,10 +18,11 @@ use tokio::task::JoinHandle;
 use super::patience::{Patience, Unclear, briefly, worn_out};
 use super::records::{Version, bare};
 use super::tails::same_bytes;
-use super::{Error, Key, Store};
+use super::{CompleteError, Error, Key, Store};
 use crate::bits::SessionId;
 use crate::clock::Timestamp;
 use crate::session::{Before, ObjectTag};
+use crate::staging::{PartRange, RecordedPart};
 
 /// The metadata that names the session that published an object. Letters only: Azure takes no hyphen, proxies drop underscores.
 pub(super) const SESSION_METADATA: &str = "bitssession";
@@ -118,6 +119,9 @@ impl Store {
             match look_at(self.destinations(), &path).await {
                 Ok(seen) => match standing(seen.as_ref(), session, size, before) {
                     Standing::Ours(tag) => return Ok(tag),
+                    Standing::AsBefore if matches!(last, Error::Conflict) && !self.forgets_uploads() => {
+                        return self.put_as_part(&path, session, payload, before).await;
+                    }
                     Standing::AsBefore => {}
                     Standing::Changed => return self.same_content(&path, seen, &payload).await,
                 },
@@ -126,6 +130,38 @@ impl Store {
             if !patience.again().await {
                 return Err(worn_out(last));
             }
+        }
+    }
+
+    /// Publishes a whole file as an upload of one part: where unfinished uploads to a key can't be forgotten, they may count as an object
+    /// that nobody sees, and stand in the way of a plain put for a week.
+    async fn put_as_part(
+        &self,
+        path: &Path,
+        session: SessionId,
+        payload: PutPayload,
+        before: &Before,
+    ) -> Result<ObjectTag, Error> {
+        let bucket = self.destination();
+        let upload = bucket.begin(path, session).await?;
+        let part = PartRange {
+            index: 0,
+            from: 0,
+            to: payload.content_length() as u64,
+        };
+        let mut parts = Vec::new();
+        if !part.is_empty() {
+            parts.push(RecordedPart(
+                bucket.put_part(path, &upload, part, payload).await?,
+                part.to,
+            ));
+        }
+        match bucket.complete(path, session, &upload, &parts, before, None).await {
+            Ok(tag) => Ok(tag),
+            Err(CompleteError::Changed) => Err(Error::Conflict),
+            Err(CompleteError::Store(error)) => Err(error),
+            // Another commit swept the block away in between: the next attempt sees what it left.
+            Err(other) => Err(Error::Unavailable(other.to_string())),
         }
     }
 

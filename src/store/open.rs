@@ -328,7 +328,9 @@ pub(super) fn google(
     let base = builder.get_config_value(&K::BaseUrl);
     let base = base.unwrap_or_else(|| "https://storage.googleapis.com".to_owned());
     let base = Url::parse(&base).map_err(|error| format!("google_base_url: {error}"))?;
-    let anonymous = is_on(builder.get_config_value(&K::SkipSignature));
+    if is_on(builder.get_config_value(&K::SkipSignature)) {
+        return Err("google_skip_signature is not supported: uploads need a token".to_owned());
+    }
     let builder = builder
         .with_bucket_name(bucket)
         .with_retry(retries())
@@ -339,7 +341,6 @@ pub(super) fn google(
         connector.client()?,
         base,
         bucket.to_owned(),
-        anonymous,
         assembly,
     ))
 }
@@ -426,5 +427,140 @@ fn emulator(given: &mut Vec<(AzureConfigKey, String)>) {
         if given.iter().all(|(given, _)| *given != key) {
             given.push((key, value.to_owned()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::SecretOr;
+
+    fn refusal(url: &str, options: &[(&str, &str)]) -> String {
+        let options = options
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), SecretOr::Plain((*value).to_owned())));
+        let settings = Settings {
+            url: url.to_owned(),
+            options: options.collect(),
+            ..Settings::default()
+        };
+        Store::open(&settings, &Metrics::new([]))
+            .expect_err("a refusal")
+            .to_string()
+    }
+
+    const S3_KEYS: [(&str, &str); 2] = [("aws_access_key_id", "key"), ("aws_secret_access_key", "very secret")];
+
+    #[test]
+    fn urls_name_a_bucket_and_a_prefix() {
+        for (url, bucket, prefix) in [
+            ("s3://b", BucketName::S3("b".to_owned()), ""),
+            ("s3://b/p/q/", BucketName::S3("b".to_owned()), "/p/q/"),
+            ("s3://b/with%20space", BucketName::S3("b".to_owned()), "/with space"),
+            ("gs://b/p", BucketName::Google("b".to_owned()), "/p"),
+            ("az://c/p", azure_name("", "c".to_owned()), "/p"),
+            (
+                "abfss://c@a.dfs.core.windows.net/p",
+                azure_name("c", "a.dfs.core.windows.net".to_owned()),
+                "/p",
+            ),
+            ("memory:///p", BucketName::Memory, "/p"),
+            ("file:///a/b%20c", BucketName::Directory("/a/b c".into()), ""),
+            ("./bits-data", BucketName::Directory("./bits-data".into()), ""),
+            ("/var/lib/bits", BucketName::Directory("/var/lib/bits".into()), ""),
+        ] {
+            let place = Place::parse(url).unwrap_or_else(|why| panic!("{url}: {why}"));
+            assert!(place.bucket == bucket, "{url}");
+            assert_eq!(place.prefix, prefix, "{url}");
+        }
+        let BucketName::Azure { container, account } = azure_name("c", "a.dfs.core.windows.net".to_owned()) else {
+            panic!("Azure's");
+        };
+        assert_eq!((container.as_str(), account.as_deref()), ("c", Some("a")));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_a_sentence_that_says_why() {
+        for (url, options, why) in [
+            ("ftp://host/dir", &[][..], "none of s3://"),
+            ("s3://", &[], "no bucket"),
+            ("s3://b?x=y", &S3_KEYS, "more than a bucket"),
+            ("s3://b/a/../../c//d", &S3_KEYS, "empty or dot segments"),
+            ("s3://b", &[("aws_regoin", "x")], "`aws_regoin` is no option"),
+            ("s3://b", &[("aws_bucket", "x")], "named by the URL"),
+            ("s3://b", &[("aws_access_key_id", "key")], "SecretAccessKey"),
+            (
+                "s3://b",
+                &[S3_KEYS[0], S3_KEYS[1], ("aws_checksum_algorithm", "sha256")],
+                "don't fit into a record",
+            ),
+            (
+                "s3://b",
+                &[S3_KEYS[0], S3_KEYS[1], ("aws_conditional_put", "disabled")],
+                "conditional writes",
+            ),
+            (
+                "s3://b",
+                &[S3_KEYS[0], S3_KEYS[1], ("aws_s3_express", "true")],
+                "not supported",
+            ),
+            (
+                "az://c",
+                &[("azure_storage_account_key", "a2V5")],
+                "azure_storage_account_name is missing",
+            ),
+            (
+                "gs://b",
+                &[("google_bearer_token", "t"), ("google_skip_signature", "true")],
+                "need a token",
+            ),
+            ("memory:///", &[("aws_region", "x")], "`aws_region`"),
+            ("file:///a", &[("aws_region", "x")], "takes no options"),
+        ] {
+            let told = refusal(url, options);
+            assert!(told.contains(why), "{url}: {told}");
+            assert!(told.contains(url), "{url}: {told}");
+            assert!(!told.contains("very secret"), "{told}");
+        }
+    }
+
+    #[test]
+    fn the_emulator_is_an_ordinary_account_elsewhere() {
+        let options = Options::from([
+            ("azure_storage_use_emulator".to_owned(), "true".to_owned()),
+            (
+                "azure_storage_endpoint".to_owned(),
+                "http://127.0.0.1:1/devstoreaccount1".to_owned(),
+            ),
+        ]);
+        azure("c", None, &options, &Connector::over(ReqwestConnector::default())).unwrap();
+    }
+
+    #[tokio::test]
+    async fn sessions_may_lie_in_a_place_of_their_own() {
+        let place = tempfile::tempdir().unwrap();
+        let url = |name: &str| format!("file://{}", place.path().join(name).display());
+        let settings = Settings {
+            url: url("files"),
+            staging: Some(url("sessions")),
+            ..Settings::default()
+        };
+        let store = Store::open(&settings, &Metrics::new([])).unwrap();
+        let id = crate::bits::SessionId::new(crate::clock::random_id());
+        store.create_tail(id, 0, vec!["abc".into()]).await.unwrap();
+        let before = crate::session::Before::Absent;
+        store
+            .put_file(
+                &crate::store::Key::parse("file").unwrap(),
+                id,
+                vec!["abc".into()],
+                &before,
+            )
+            .await
+            .unwrap();
+        let tail = format!("sessions/.bits-gateway/sessions/{}/tail", id.as_key());
+        assert!(place.path().join(tail).is_dir());
+        assert!(place.path().join("files/file").is_file());
+        assert!(!place.path().join("files/.bits-gateway/sessions").exists());
     }
 }

@@ -40,7 +40,10 @@ impl Patience {
     }
 
     /// Waits a little and allows one more attempt; false when it was tried often and long enough.
-    #[expect(clippy::disallowed_methods, reason = "back-off between attempts at the same conditional write")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "back-off between attempts at the same conditional write"
+    )]
     pub(super) async fn again(&mut self) -> bool {
         if self.attempts >= ATTEMPTS || self.since.elapsed() > ENOUGH {
             return false;

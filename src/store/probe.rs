@@ -128,8 +128,9 @@ impl Store {
     pub async fn probe(&self) -> Result<Capabilities, ProbeError> {
         let run = random_id();
         let tried = self.try_out(run).await;
-        self.clear_up(run).await;
+        let cleared = self.clear_up(run).await;
         let capabilities = tried?;
+        cleared?;
         self.take_care(!capabilities.conditional_complete);
         Ok(capabilities)
     }
@@ -145,6 +146,8 @@ impl Store {
 
         let path = self.layout().probe_destination(run, "parts");
         let session = SessionId::new(run);
+        // Without the right to list, S3 says of an object that is not there that access to it is denied.
+        look_at(self.destinations(), &path).await?;
         let multipart = publish(self.destination(), &path, session, "first").await;
         let (multipart, metadata, conditional_complete) = match multipart {
             Ok(()) => {
@@ -181,18 +184,22 @@ impl Store {
         Ok(listed.iter().any(|meta| meta.location == *path))
     }
 
-    /// Removes what a run left. What can't be removed is a few bytes below the reserved prefix, and no reason to refuse the store.
-    async fn clear_up(&self, run: Uuid) {
-        let in_sessions = ["plain", "race", "swap"].map(|name| Ok(self.layout().probe(run, name)));
-        let removed = self
-            .sessions()
-            .delete_stream(futures::stream::iter(in_sessions).boxed());
-        let _ = briefly(async { Ok::<_, Error>(removed.collect::<Vec<_>>().await) }).await;
+    /// Removes what a run left. Sessions can't be kept where nothing may be deleted. Files can: what is left there is a few bytes below
+    /// the reserved prefix, and no reason to refuse a bucket in which files are kept for years.
+    async fn clear_up(&self, run: Uuid) -> Result<(), Error> {
         let at_destination = vec![Ok(self.layout().probe_destination(run, "parts"))];
         let removed = self
             .destinations()
             .delete_stream(futures::stream::iter(at_destination).boxed());
-        let _ = briefly(async { Ok::<_, Error>(removed.collect::<Vec<_>>().await) }).await;
+        let _ = briefly(removed.try_collect::<Vec<_>>()).await;
+        let in_sessions = ["plain", "race", "swap"].map(|name| Ok(self.layout().probe(run, name)));
+        let removed = self
+            .sessions()
+            .delete_stream(futures::stream::iter(in_sessions).boxed());
+        match briefly(removed.try_collect::<Vec<_>>()).await {
+            Err(Error::Denied(why)) => Err(Error::Denied(format!("nothing may be deleted: {why}"))),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -36,9 +36,9 @@ pub enum Kind {
     /// Text, or `{ file = "…" }`, or `{ env = "…" }`.
     Secret,
     /// Several of one kind.
-    List(Box<Kind>),
+    List(Box<Self>),
     /// Keys that somebody else defines, all of one kind.
-    Map(Box<Kind>),
+    Map(Box<Self>),
     /// A section with these keys.
     Table(Vec<Key>),
     /// A key of a version to come.
@@ -70,9 +70,9 @@ pub enum Shown {
     /// TOML text.
     Text(String),
     /// A section.
-    Table(Vec<(&'static str, Shown)>),
+    Table(Vec<(&'static str, Self)>),
     /// A list of sections.
-    Tables(Vec<Vec<(&'static str, Shown)>>),
+    Tables(Vec<Vec<(&'static str, Self)>>),
     /// A section whose keys somebody else defines.
     Map(Vec<(String, String)>),
 }

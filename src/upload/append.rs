@@ -1,5 +1,7 @@
 //! The body of a fragment: from the connection into parts and tails, in bounded memory, nothing copied.
 
+mod keep;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -10,31 +12,25 @@ use tokio::task::JoinHandle;
 use tracing::debug;
 
 use super::body::{Body, BodyBroken};
-use super::view::{Held, View};
-use super::work::{ATTEMPTS, STORE_RETRY, Saved, Work, busy};
+use super::view::View;
+use super::work::{STORE_RETRY, Work, busy};
 use super::{Durability, Refused};
 use crate::bits::ContentRange;
 use crate::budget::Reservation;
 use crate::clock::Uptime;
 use crate::metrics::MemoryWait;
-use crate::session::{Answer, Input, Phase, Record, Refusal, Staged, Then};
-use crate::staging::{Assembler, PartId, PartPlan, PartRange, Piece, RecordedPart, UploadId};
+use crate::session::{Answer, Input, Phase, Record, Staged, Then};
+use crate::staging::{Assembler, PartId, PartPlan, PartRange, Piece, UploadId};
 use crate::store::Error;
 
 /// Parts of one session that are on their way into the store while the next one is being received.
 const IN_FLIGHT: usize = 2;
-
-/// Fewer bytes than this are not worth a tail when the body breaks off (protocol digest, part 0).
-const WORTH_KEEPING: u64 = 64 * 1024;
 
 /// How long a body may sit on memory that somebody else waits for. A guess: a tenth of the time that others wait.
 const SITTING: Duration = Duration::from_secs(5);
 
 /// What a body that was too slow for a whole part reserves at a time.
 const SMALL_STEP: u64 = 512 * 1024;
-
-/// A small file is put only when its record was looked at this recently.
-const JUST_NOW: Duration = Duration::from_secs(5);
 
 /// Tails that are read at the same time.
 const READ_AT_ONCE: usize = 8;
@@ -114,7 +110,17 @@ impl<'w, 'a> Receiving<'w, 'a> {
         self.keep_held();
         match received {
             Ok(answer) | Err(Stop::Answer(answer)) => Ok(answer),
+            Err(Stop::Refused(refused @ Refused::Busy { .. })) => self.stored_by_others().ok_or(refused),
             Err(Stop::Refused(refused)) => Err(refused),
+        }
+    }
+
+    /// The answer to a fragment that could not be stored because another replica had stored these very bytes before.
+    fn stored_by_others(&self) -> Option<Answer> {
+        let step = self.work.rule(Input::Fragment(self.range)).ok()?;
+        match (step.save, step.then) {
+            (None, Then::Answer(answer @ Answer::Next(_))) => Some(answer),
+            _ => None,
         }
     }
 
@@ -144,14 +150,7 @@ impl<'w, 'a> Receiving<'w, 'a> {
                     self.yield_memory().await?;
                     continue;
                 }
-                Some(Came::Broken(broken)) => {
-                    self.keep_what_came().await?;
-                    return Err(broken.into());
-                }
-                Some(Came::Superseded | Came::Chunk(_)) => {
-                    self.keep_what_came().await?;
-                    return Err(superseded().into());
-                }
+                Some(came) => return Err(self.stop(came).await),
             }
             if completes && !self.plan.is_small() {
                 self.launch(part).await?;
@@ -159,7 +158,10 @@ impl<'w, 'a> Receiving<'w, 'a> {
                 self.record().await?;
             }
         }
-        self.record().await
+        match self.end_of(body, &rest).await {
+            None => self.record().await,
+            Some(came) => Err(self.stop(came).await),
+        }
     }
 
     /// Reads and forgets the first `skip` bytes; gives back what came with the last of them.
@@ -182,8 +184,38 @@ impl<'w, 'a> Receiving<'w, 'a> {
         Ok(Bytes::new())
     }
 
+    /// Waits for the end of a body whose range is filled. Only a chunked one can go on: its length is told nowhere else.
+    async fn end_of(&self, body: &mut impl Body, rest: &Bytes) -> Option<Came> {
+        if !rest.is_empty() {
+            return Some(Came::Broken(BodyBroken::Malformed));
+        }
+        tokio::select! {
+            biased;
+            end = body.next() => match end {
+                Ok(None) => None,
+                Ok(Some(_)) => Some(Came::Broken(BodyBroken::Malformed)),
+                Err(broken) => Some(Came::Broken(broken)),
+            },
+            () = self.work.turn.superseded() => Some(Came::Superseded),
+        }
+    }
+
+    /// Why the body is not read any further, with what came of it kept.
+    async fn stop(&mut self, came: Came) -> Stop {
+        let why = match came {
+            // A body that is not what it was announced to be is refused as a whole.
+            Came::Broken(BodyBroken::Malformed) => return BodyBroken::Malformed.into(),
+            Came::Broken(broken) => broken.into(),
+            Came::Superseded | Came::Pressed | Came::Chunk(_) => superseded().into(),
+        };
+        self.keep_what_came().await.err().unwrap_or(why)
+    }
+
     /// Fills the assembler up to `bound`; says why it could not.
-    #[expect(clippy::disallowed_methods, reason = "how long memory is sat on is what this measures")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how long memory is sat on is what this measures"
+    )]
     async fn fill(&mut self, bound: u64, rest: &mut Bytes, body: &mut impl Body) -> Option<Came> {
         let since = Uptime::now();
         let superseded = self.work.turn.superseded();
@@ -417,209 +449,6 @@ impl<'w, 'a> Receiving<'w, 'a> {
                 }
             });
         }
-    }
-
-    /// A body broke off, or has to yield: what came is kept when it is worth a write.
-    async fn keep_what_came(&mut self) -> Result<(), Stop> {
-        let stored = self.work.turn.view.as_ref().map_or(0, |view| view.session.end());
-        let came = self.assembler.at().saturating_sub(stored);
-        if !self.flying.is_empty() || !self.landed.is_empty() || came >= WORTH_KEEPING {
-            self.record().await?;
-        }
-        Ok(())
-    }
-
-    /// Makes what came so far durable: parts into the record, the rest as a tail.
-    async fn record(&mut self) -> Result<Answer, Stop> {
-        while !self.flying.is_empty() {
-            self.land().await?;
-        }
-        // A body can take hours, and a tail is created without a word to the record: it must not come to a session that the sweep has
-        // ended meanwhile.
-        self.work.look(false).await?;
-        for _ in 0..ATTEMPTS {
-            let (staged, reach) = self.staged().await?;
-            let held = self.assembler.held();
-            let upto = if held.from <= reach {
-                reach.max(held.end())
-            } else {
-                reach
-            };
-            let total = self.range.total();
-            let lost = upto < self.assembler.at();
-            let step = self.work.rule(Input::Received { upto, total, staged })?;
-            if let Some(mut record) = step.save {
-                if let Phase::Publishing { staged, mark } = &mut record.phase
-                    && let Some(upload) = &staged.upload
-                {
-                    *mark = match self.work.place.store.mark(&self.work.key, upload).await {
-                        Err(Error::UnknownUpload) => return Ok(self.upload_is_gone().await?),
-                        mark => mark?,
-                    };
-                }
-                self.unnamed &= record.upload() != self.upload.as_ref();
-                if self.work.save(record).await? == Saved::Overtaken {
-                    continue;
-                }
-                self.drop_covered();
-            }
-            match step.then {
-                Then::KeepTail => {
-                    if !self.keep_tail(upto).await? {
-                        continue;
-                    }
-                    return Ok(if lost {
-                        Answer::Refused(Refusal::OutOfStep)
-                    } else {
-                        Answer::Next(upto)
-                    });
-                }
-                Then::PutFile => match self.put_file().await? {
-                    Some(answer) => return Ok(answer),
-                    None => continue,
-                },
-                Then::Assemble => return Ok(self.ask_again().await?),
-                Then::Answer(Answer::Next(next)) if lost && next < self.assembler.at() => {
-                    return Ok(Answer::Refused(Refusal::OutOfStep));
-                }
-                Then::Answer(answer) => return Ok(answer),
-                Then::Discard(_) | Then::Receive { .. } => return Err(busy("the session moved on meanwhile").into()),
-            }
-        }
-        Err(busy("other replicas keep changing the session").into())
-    }
-
-    /// What the record should list by now, with full pages written, and how far the stored bytes reach with it.
-    async fn staged(&mut self) -> Result<(Staged, u64), Stop> {
-        let Some(view) = self.work.turn.view.as_ref() else {
-            return Err(Refused::SessionNotFound.into());
-        };
-        let Some(mut staged) = view.session.record.staged().cloned() else {
-            // No record will name an upload of this turn any more.
-            self.unnamed = true;
-            return Ok((Staged::default(), view.session.end()));
-        };
-        if staged.upload.is_some() && staged.upload != self.upload {
-            // A newer record names another upload: ours can never be recorded, so it may be aborted.
-            if let Some(ours) = self.upload.take() {
-                self.landed.clear();
-                if let Err(error) = self.work.place.store.abort(&self.work.key, &ours).await {
-                    debug!(session = %self.work.id, %error, "an upload that lost the race is left to the sweep");
-                }
-            }
-            self.unnamed = false;
-            self.upload.clone_from(&staged.upload);
-        }
-        for (part, id) in &self.landed {
-            if part.from == staged.end() {
-                staged.upload.clone_from(&self.upload);
-                staged.parts.push(RecordedPart(id.clone(), part.to));
-            }
-        }
-        let reach = view.session.tails.reach(staged.end());
-        while let Some(page) = staged.full_page() {
-            let name = self
-                .work
-                .place
-                .store
-                .write_page(self.work.id, staged.pages.len(), page)
-                .await?;
-            staged.turn_page(name);
-        }
-        Ok((staged, reach))
-    }
-
-    /// The record lists the parts: the tails below their end are not needed any more.
-    fn drop_covered(&mut self) {
-        self.landed.clear();
-        let Some(view) = self.work.turn.view.as_mut() else {
-            return;
-        };
-        let end = view.session.record.staged().map_or(0, Staged::end);
-        let covered = view.session.tails.covered_by(end);
-        view.session.tails.drop_covered(end);
-        view.littered = true;
-        if !covered.is_empty() && !view.volatile {
-            let (store, id) = (self.work.place.store.clone(), self.work.id);
-            tokio::spawn(async move {
-                if let Err(error) = store.remove_tails(id, covered).await {
-                    debug!(session = %id, %error, "tails that parts cover are left to Close");
-                }
-            });
-        }
-    }
-
-    /// Creates the tail of what is in hand up to `upto`; `false` when another replica was first.
-    async fn keep_tail(&mut self, upto: u64) -> Result<bool, Stop> {
-        let Some(view) = self.work.turn.view.as_mut() else {
-            return Err(Refused::SessionNotFound.into());
-        };
-        let from = view.session.end();
-        if upto <= from {
-            // It is stored already. A tail without a byte would take the place of the next one for ever.
-            return Ok(true);
-        }
-        if self.work.place.rules.durability == Durability::Part {
-            view.session.tails.insert(from, upto);
-            view.volatile = true;
-            return Ok(true);
-        }
-        let mut tail = self.assembler.held().clone();
-        tail.skip_to(from);
-        view.littered = true;
-        match self.work.place.store.create_tail(self.work.id, from, tail.chunks).await {
-            Ok(()) => {
-                view.session.tails.insert(from, upto);
-                Ok(true)
-            }
-            Err(Error::Conflict) => {
-                self.work.load().await?;
-                Ok(false)
-            }
-            Err(error) => {
-                *self.work.turn.view = None;
-                Err(error.into())
-            }
-        }
-    }
-
-    /// Keeps the stored bytes of the unfinished part in memory, as long as nobody else needs it.
-    fn keep_held(&mut self) {
-        let (Some(mut memory), Some(view)) = (self.memory.take(), self.work.turn.view.as_mut()) else {
-            return;
-        };
-        let mut piece = self.assembler.take();
-        let end = view.session.end();
-        piece.cut_at(end);
-        if view.session.record.staged().is_some() && !piece.is_empty() && piece.end() == end {
-            memory.shrink(piece.len());
-            view.held = Some(Held { piece, memory });
-        }
-    }
-
-    /// Publishes a file of one part: one conditional put, then the mark. `None` when the session was found changed before the put.
-    async fn put_file(&mut self) -> Result<Option<Answer>, Stop> {
-        let part = self.plan.part_at(0);
-        let Some(chunks) = self.whole_part(part, self.assembler.held().clone()).await? else {
-            self.work.load().await?;
-            return Ok(None);
-        };
-        // A fragment that begins where this process knows the end to be came here without a look: another replica may have
-        // published it before, and somebody may have taken the file since.
-        if !self.work.is_current(JUST_NOW).await? {
-            return Ok(None);
-        }
-        let Some(view) = self.work.turn.view.as_ref() else {
-            return Err(Refused::SessionNotFound.into());
-        };
-        let before = &view.session.record.before;
-        let store = &self.work.place.store;
-        let done = match store.put_file(&self.work.key, self.work.id, chunks, before).await {
-            Ok(tag) => Input::Published(tag),
-            Err(Error::Conflict) => Input::Displaced,
-            Err(error) => return Err(error.into()),
-        };
-        Ok(Some(self.work.settle(|_| done.clone()).await?))
     }
 }
 

@@ -161,8 +161,9 @@ impl Uploads {
         };
         self.0.forget_unknown(place, id, &fragmented.verdict);
         match fragmented.verdict {
-            Err(Refused::SessionNotFound) => Fragmented::unknown(Refused::SessionNotFound),
-            _ => fragmented,
+            // There is no session any more that could have a next offset.
+            Err(refused @ (Refused::SessionNotFound | Refused::Lost(_))) => Fragmented::unknown(refused),
+            verdict => Fragmented { verdict, ..fragmented },
         }
     }
 
@@ -290,7 +291,8 @@ impl Inner {
     /// Ids that were never issued leave no trace here, however many somebody tries; a stranger's packet takes nothing away.
     fn forget_unknown<T>(&self, place: &Arc<Place>, id: SessionId, verdict: &Result<T, Refused>) {
         if matches!(verdict, Err(Refused::SessionNotFound)) {
-            self.table.remove_if(&(place.route.clone(), id), |_, entry| entry.is_empty());
+            self.table
+                .remove_if(&(place.route.clone(), id), |_, entry| entry.is_empty());
         }
     }
 }

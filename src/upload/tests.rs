@@ -1,5 +1,6 @@
 //! The floor on a store in memory: whole uploads, several replicas, little memory.
 
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -478,6 +479,27 @@ async fn with_durability_part_a_restart_goes_back_to_the_last_part_boundary() {
         (Err(Refused::OutOfStep), Some(128))
     );
     assert_eq!(send(&restarted, &place, id, &data, 128, 300).await.next, Some(300));
+    assert_eq!(stored(&store, "f.bin").await.unwrap(), data);
+}
+
+#[tokio::test]
+async fn a_stale_view_whose_tails_are_gone_never_loses_the_session() {
+    let store = Store::memory();
+    let place = place(&store, rules(64));
+    let (stale, newer) = (replica(KIB * KIB), replica(KIB * KIB));
+    let data = pattern(300);
+    let id = stale.create(&place, asked("f.bin")).await.unwrap();
+    send(&stale, &place, id, &data, 0, 50).await.verdict.unwrap();
+    // It holds the bytes no more, so that it would have to read the tails back.
+    drop(stale.0.budget.try_reserve(stale.0.budget.total()));
+    send(&newer, &place, id, &data, 50, 70).await.verdict.unwrap();
+    while store.tail_length(id, 0).await.unwrap().is_some() {
+        tokio::task::yield_now().await;
+    }
+    let late = send(&stale, &place, id, &data, 50, 100).await;
+    assert!(matches!(late.verdict, Ok(()) | Err(Refused::Busy { .. })), "{late:?}");
+    assert!(late.next >= Some(70), "{late:?}");
+    send(&stale, &place, id, &data, 70, 300).await.verdict.unwrap();
     assert_eq!(stored(&store, "f.bin").await.unwrap(), data);
 }
 

@@ -189,6 +189,10 @@ impl Work<'_> {
                 Then::Answer(Answer::Next(_)) if matches!(input(false), Input::Close | Input::Cancel { .. }) => {
                     next = input(false);
                 }
+                // That the file may not be published was told with the last fragment: Close never fails for it.
+                Then::Answer(Answer::Refused(Refusal::Exists)) if input(false) == Input::Close => {
+                    return self.give_up().await;
+                }
                 Then::Answer(answer) => return Ok(answer),
                 Then::Discard(answer) => {
                     self.discard().await;
@@ -201,6 +205,18 @@ impl Work<'_> {
             }
         }
         Err(busy("other replicas keep changing the session"))
+    }
+
+    /// Ends a session whose last byte was refused as one that never had it (protocol digest, part 0).
+    async fn give_up(&mut self) -> Result<Answer, Refused> {
+        let step = self.rule(Input::Cancel { settled: true })?;
+        if let Some(record) = step.save
+            && self.save(record).await? == Saved::Overtaken
+        {
+            return Err(busy("another replica changed the session meanwhile"));
+        }
+        self.discard().await;
+        Ok(Answer::Done)
     }
 
     /// Completes the multipart upload. Gives back what that means for the session, or `resume` when the session is past it.

@@ -101,6 +101,28 @@ fn check_says_what_would_be_served() {
 }
 
 #[test]
+fn check_knows_the_options_of_a_store_without_asking_it() {
+    let variables = [("BITS_GATEWAY__ROUTES__0__STORE_OPTIONS__AWS_REGOIN", "eu-central-1")];
+    let (code, out, error) = said(&gateway_with(&["check", "--store", "s3://bucket/x"], &variables));
+    assert_eq!((code, out.as_str()), (Some(78), ""));
+    assert!(
+        error.starts_with("--store: routes[0].store: ") && error.contains("aws_regoin"),
+        "{error}"
+    );
+}
+
+#[test]
+fn check_live_tries_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("files").display().to_string();
+    let (code, out, error) = said(&gateway(&["check", "--live", "--store", &store]));
+    assert!(
+        code == Some(0) && out.starts_with(&format!("ok: / -> {store}: ")),
+        "{out}{error}"
+    );
+}
+
+#[test]
 fn config_show_tells_where_values_come_from() {
     let (code, out, _) = said(&gateway(&[
         "config",

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use bits_gateway::config::{Settings, Sources, load, reference, schema, show};
+use bits_gateway::config::{Settings, reference, schema, show};
 use bits_gateway::metrics::Metrics;
 
 use super::{load_text, repository};
@@ -37,11 +37,7 @@ fn the_page_of_all_metrics_is_fresh() {
 
 #[test]
 fn the_file_of_all_keys_says_what_holds_without_it() {
-    let sources = Sources {
-        file: Some(repository("deploy/gateway.toml")),
-        ..Sources::default()
-    };
-    let mut settings = load(&sources).unwrap().settings;
+    let mut settings = load_text(&reference::as_toml(), &[]).unwrap().settings;
     // The one default that is different for routes in a file.
     assert!(!settings.routes[0].download.enabled);
     settings.routes[0].download.enabled = true;

@@ -1,4 +1,9 @@
 //! The corpus of the fuzz targets, through the same checks in every run of the tests.
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "tests: they may panic, and nobody reaches into them"
+)]
 
 #[path = "../fuzz/checks.rs"]
 mod checks;

@@ -1,4 +1,9 @@
 //! What we tell people to type works, and the files of `deploy/` fit the program.
+#![allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "tests: they may panic, and nobody reaches into them"
+)]
 
 mod gateway;
 mod image;

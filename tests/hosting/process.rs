@@ -386,3 +386,71 @@ fn it_takes_fewer_connections_where_there_is_no_room() {
     assert_eq!(of(&line, "connections").and_then(Value::as_u64), Some(88), "{line}");
     program.wait_until_ready();
 }
+
+#[test]
+fn clients_that_go_away_are_no_errors() {
+    let mut program = Program::start(&Config::new());
+    program.wait_until_ready();
+    let mut client = program.connect();
+    let session = create(&mut client, "/up/a");
+    for beginning in ["BITS_POST /up/a HTTP/1.1\r\nHo", "nonsense\r\n\r\n"] {
+        let mut visitor = program.connect();
+        visitor.send(beginning);
+        visitor.vanish();
+    }
+    let mut quitter = program.connect();
+    quitter.send(fragment("/up/a", &session, 0, 9, 9, &[])).send("hel");
+    quitter.reset();
+    let line = program.line("request", "reason", "disconnected");
+    assert_eq!(
+        (of(&line, "status"), of(&line, "session").map(text)),
+        (None, Some(session)),
+        "{line}"
+    );
+    program.signal(Signal::TERM);
+    program.end();
+    let is_loud = |line: &&String| line.contains("\"level\":\"error\"") || line.contains("\"level\":\"warn\"");
+    let loud: Vec<_> = program.log().iter().filter(is_loud).cloned().collect();
+    assert!(loud.is_empty(), "{loud:#?}");
+}
+
+#[test]
+fn the_log_tells_of_as_many_packets_as_it_is_told_to() {
+    for (packets, told) in [
+        ("all", "Ping Create-Session Close-Session GET"),
+        ("sessions", "Create-Session Close-Session GET"),
+        ("errors", "Close-Session GET"),
+    ] {
+        let log = format!("[log]\npackets = \"{packets}\"");
+        let mut program = Program::start(&Config::new().instead_of("[log]", &log));
+        program.wait_until_ready();
+        let mut client = program.connect();
+        assert_eq!(client.send(ping()).answer().status, 200);
+        create(&mut client, "/up/a");
+        let unknown = [
+            ("BITS-Session-Id", "{00000000-0000-0000-0000-000000000001}"),
+            ("Content-Length", "0"),
+        ];
+        assert_eq!(
+            client.send(packet("Close-Session", "/up/a", &unknown)).answer().status,
+            500
+        );
+        let odd = "GET /up/a%0d%1b?secret=1 HTTP/1.1\r\nHost: h\r\nUser-Agent: a\"b\u{2028}\r\n\r\n";
+        assert_eq!(client.send(odd).answer().status, 400);
+        program.line("request", "kind", "GET");
+        let lines: Vec<Value> = program
+            .log()
+            .iter()
+            .map(|line| serde_json::from_str(line).expect(line))
+            .collect();
+        let requests = lines
+            .iter()
+            .filter(|line| of(line, "msg").map(text).as_deref() == Some("request"));
+        let kinds: Vec<_> = requests.filter_map(|line| of(line, "kind").map(text)).collect();
+        assert_eq!(kinds.join(" "), told, "{packets}");
+        assert!(
+            !program.log().iter().any(|line| line.contains("secret")),
+            "queries may hold secrets"
+        );
+    }
+}

@@ -18,32 +18,32 @@ use bits_gateway::telemetry::Packets;
 use bits_gateway::upload::{Coordination, Durability, Place, Rules, Uploads};
 
 /// How long anything may take before a test gives up. Far more than it takes: the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The protocol's one GUID (MC-BUP 1.7.1).
-pub const PROTOCOL: &str = "{7df0354d-249b-430f-820d-3d2a9bef4931}";
+pub(crate) const PROTOCOL: &str = "{7df0354d-249b-430f-820d-3d2a9bef4931}";
 
 /// A front desk that serves `/up/` with uploads, and nothing else.
-pub struct House {
-    pub address: SocketAddr,
-    pub gateway: Arc<Gateway>,
-    pub metrics: Metrics,
+pub(crate) struct House {
+    pub(crate) address: SocketAddr,
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) metrics: Metrics,
     runtime: Option<tokio::runtime::Runtime>,
 }
 
 impl House {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(|_| {})
     }
 
     /// With other bounds than the default ones.
-    pub fn with(change: impl FnOnce(&mut Limits)) -> Self {
+    pub(crate) fn with(change: impl FnOnce(&mut Limits)) -> Self {
         let mut limits = Limits::default();
         change(&mut limits);
         Self::serving(limits, vec![route("/up/")])
     }
 
-    pub fn serving(limits: Limits, routes: Vec<Route>) -> Self {
+    pub(crate) fn serving(limits: Limits, routes: Vec<Route>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -75,23 +75,23 @@ impl House {
         }
     }
 
-    pub fn connect(&self) -> Client {
+    pub(crate) fn connect(&self) -> Client {
         Client::connect(self.address)
     }
 
     /// Runs a future on the runtime of the house.
-    pub fn wait_for<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+    pub(crate) fn wait_for<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         let runtime = self.runtime.as_ref().expect("still standing");
         runtime.block_on(async { tokio::time::timeout(PATIENCE, future).await.ok() })
     }
 
     /// Begins a future on the runtime of the house.
-    pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> tokio::task::JoinHandle<()> {
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> tokio::task::JoinHandle<()> {
         self.runtime.as_ref().expect("still standing").spawn(future)
     }
 
     /// The value of a metric without labels, or with exactly these.
-    pub fn metric(&self, name: &str) -> String {
+    pub(crate) fn metric(&self, name: &str) -> String {
         let text = self.metrics.render();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_default().to_owned()
@@ -107,7 +107,7 @@ impl Drop for House {
 }
 
 /// A route over an empty store in memory that takes uploads.
-pub fn route(path: &str) -> Route {
+pub(crate) fn route(path: &str) -> Route {
     let rules = Rules {
         overwrite: true,
         max_upload_size: 1 << 30,
@@ -135,7 +135,7 @@ pub fn route(path: &str) -> Route {
 }
 
 /// Waits until `done`, which is asked again and again.
-pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !done() {
         assert!(Instant::now() < deadline, "in vain: {what}");
@@ -145,15 +145,15 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
 
 /// An answer.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub version: String,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) version: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
             .find(|(own, _)| own.eq_ignore_ascii_case(name))
@@ -161,26 +161,26 @@ impl Answer {
     }
 
     /// The header spelled like this and not otherwise.
-    pub fn spelled(&self, name: &str) -> Option<&str> {
+    pub(crate) fn spelled(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
             .find(|(own, _)| own == name)
             .map(|(_, value)| value.as_str())
     }
 
-    pub fn keeps_alive(&self) -> bool {
+    pub(crate) fn keeps_alive(&self) -> bool {
         self.header("Connection") == Some("keep-alive")
     }
 }
 
 /// One connection.
-pub struct Client {
+pub(crate) struct Client {
     stream: TcpStream,
     ahead: Vec<u8>,
 }
 
 impl Client {
-    pub fn connect(address: SocketAddr) -> Self {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("somebody listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
@@ -191,43 +191,43 @@ impl Client {
         }
     }
 
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.stream.write_all(bytes.as_ref()).expect("the server takes it");
         self
     }
 
     /// Sends as much as the server takes. Whether it took everything.
-    pub fn push(&mut self, bytes: &[u8]) -> bool {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
     }
 
     /// Ends the connection as a process does that exits.
-    pub fn vanish(self) {}
+    pub(crate) fn vanish(self) {}
 
     /// Stops sending, but would still listen: who stops in mid-body gets no answer.
-    pub fn go_quiet(mut self) {
+    pub(crate) fn go_quiet(mut self) {
         self.stream.shutdown(Shutdown::Write).expect("a socket");
         let answer = self.try_answer();
         assert!(answer.is_none(), "{answer:?}");
     }
 
     /// Ends the connection with a reset: a zero linger time makes the kernel forget it.
-    pub fn reset(self) {
+    pub(crate) fn reset(self) {
         rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO)).expect("a socket");
     }
 
     /// The next answer.
-    pub fn answer(&mut self) -> Answer {
+    pub(crate) fn answer(&mut self) -> Answer {
         self.try_answer().expect("an answer")
     }
 
     /// The head of the next answer, which has no body whatever its length says.
-    pub fn head(&mut self) -> Answer {
+    pub(crate) fn head(&mut self) -> Answer {
         self.try_head().expect("an answer")
     }
 
     /// The next answer; `None` when the connection ends before its first byte.
-    pub fn try_answer(&mut self) -> Option<Answer> {
+    pub(crate) fn try_answer(&mut self) -> Option<Answer> {
         let mut answer = self.try_head()?;
         let length = answer
             .header("Content-Length")
@@ -260,12 +260,12 @@ impl Client {
     }
 
     /// Whether the connection has come to its end, with nothing more to read.
-    pub fn is_over(&mut self) -> bool {
+    pub(crate) fn is_over(&mut self) -> bool {
         !self.read_more() && self.ahead.is_empty()
     }
 
     /// Reads for a moment. Whether the connection is over.
-    pub fn ends_within(&mut self, moment: Duration) -> bool {
+    pub(crate) fn ends_within(&mut self, moment: Duration) -> bool {
         self.stream.set_read_timeout(Some(moment)).expect("a socket");
         let mut one = [0];
         let over = match self.stream.read(&mut one) {
@@ -278,7 +278,7 @@ impl Client {
     }
 
     /// The next answer, if it comes within a moment.
-    pub fn answer_within(&mut self, moment: Duration) -> Option<Answer> {
+    pub(crate) fn answer_within(&mut self, moment: Duration) -> Option<Answer> {
         self.stream.set_read_timeout(Some(moment)).expect("a socket");
         let mut one = [0];
         let came = matches!(self.stream.peek(&mut one), Ok(1));
@@ -324,7 +324,7 @@ fn parse(head: &str) -> Answer {
 }
 
 /// The head of a packet of this type, with these further headers.
-pub fn packet(kind: &str, path: &str, headers: &[(&str, &str)]) -> String {
+pub(crate) fn packet(kind: &str, path: &str, headers: &[(&str, &str)]) -> String {
     let mut head = format!("BITS_POST {path} HTTP/1.1\r\nHost: test\r\nBITS-Packet-Type: {kind}\r\n");
     for (name, value) in headers {
         write!(head, "{name}: {value}\r\n").expect("a string takes everything");
@@ -333,12 +333,12 @@ pub fn packet(kind: &str, path: &str, headers: &[(&str, &str)]) -> String {
     head
 }
 
-pub fn ping() -> String {
+pub(crate) fn ping() -> String {
     packet("Ping", "/up/a", &[("Content-Length", "0")])
 }
 
 /// Begins a session and says what it is called.
-pub fn create(client: &mut Client, path: &str) -> String {
+pub(crate) fn create(client: &mut Client, path: &str) -> String {
     let headers = [("BITS-Supported-Protocols", PROTOCOL), ("Content-Length", "0")];
     let answer = client.send(packet("Create-Session", path, &headers)).answer();
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -346,7 +346,14 @@ pub fn create(client: &mut Client, path: &str) -> String {
 }
 
 /// The head of a fragment.
-pub fn fragment(path: &str, session: &str, first: u64, length: u64, total: u64, more: &[(&str, &str)]) -> String {
+pub(crate) fn fragment(
+    path: &str,
+    session: &str,
+    first: u64,
+    length: u64,
+    total: u64,
+    more: &[(&str, &str)],
+) -> String {
     let range = format!("bytes {first}-{}/{total}", (first + length).wrapping_sub(1));
     let length = length.to_string();
     let mut headers = vec![
@@ -359,12 +366,12 @@ pub fn fragment(path: &str, session: &str, first: u64, length: u64, total: u64, 
 }
 
 /// Bytes that are not all the same.
-pub fn content(length: usize) -> Vec<u8> {
+pub(crate) fn content(length: usize) -> Vec<u8> {
     (0..length).map(|at| (at * 31 % 251) as u8).collect()
 }
 
 /// The headers of an answer that belong to the protocol, without those of the connection.
-pub fn of_protocol(answer: &Answer) -> BTreeMap<String, String> {
+pub(crate) fn of_protocol(answer: &Answer) -> BTreeMap<String, String> {
     let ours = |name: &str| name.starts_with("BITS-") || name == "Content-Length" || name == "Retry-After";
     answer.headers.iter().filter(|(name, _)| ours(name)).cloned().collect()
 }

@@ -42,6 +42,8 @@ const BEHAVIOURS: &[(&str, Behaviour)] = behaviours![
     a_completion_replaces_only_what_was_there,
     a_completion_whose_answer_was_lost_is_repeated,
     an_unknown_upload_is_told_apart,
+    unfinished_uploads_are_listed_by_their_key,
+    an_unfinished_upload_stands_in_nobodys_way,
     a_small_file_is_created_only_where_nothing_is,
     a_small_file_replaces_only_what_was_there,
     a_small_file_whose_answer_was_lost_is_repeated,
@@ -55,7 +57,7 @@ const BEHAVIOURS: &[(&str, Behaviour)] = behaviours![
 ];
 
 /// Holds every behaviour against a store of its own from `fresh`, and tells of all that fail.
-pub async fn hold<F: Future<Output = Store>>(fresh: impl Fn() -> F) {
+pub(crate) async fn hold<F: Future<Output = Store>>(fresh: impl Fn() -> F) {
     let mut failed = Vec::new();
     for (name, behaviour) in BEHAVIOURS {
         let store = fresh().await;
@@ -467,6 +469,48 @@ async fn an_unknown_upload_is_told_apart(store: Store) {
         assert!(matches!(result, Err(CompleteError::UnknownUpload)), "{result:?}");
         assert!(store.look(&key).await.unwrap().is_none());
     }
+}
+
+async fn unfinished_uploads_are_listed_by_their_key(store: Store) {
+    let (key, neighbour) = (key("list/me & <you>"), key("list/me & <you>, too"));
+    assert!(store.list_uploads(&key).await.unwrap().is_empty());
+    let (one, other) = (
+        store.begin(&key, id()).await.unwrap(),
+        store.begin(&key, id()).await.unwrap(),
+    );
+    store.begin(&neighbour, id()).await.unwrap();
+    assert_ne!(one, other);
+    let listed = store.list_uploads(&key).await.unwrap();
+    assert!(listed.iter().all(|(_, began)| *began > Timestamp::default()));
+    let mut listed: Vec<_> = listed.into_iter().map(|(id, _)| id.0).collect();
+    listed.sort();
+    if store.forgets_uploads() {
+        let mut begun = [one.0.clone(), other.0.clone()];
+        begun.sort();
+        assert_eq!(listed, begun);
+        store.abort(&key, &one).await.unwrap();
+        assert_eq!(store.list_uploads(&key).await.unwrap().len(), 1);
+    } else {
+        assert!(listed.is_empty(), "nothing has begun before the first part");
+    }
+}
+
+async fn an_unfinished_upload_stands_in_nobodys_way(store: Store) {
+    let (small, empty) = (key("small"), key("empty"));
+    for key in [&small, &empty] {
+        let begun = store.begin(key, id()).await.unwrap();
+        upload(&store, key, &begun, &[0]).await;
+    }
+    let session = id();
+    store
+        .put_file(&small, session, chunks("small"), &Before::Absent)
+        .await
+        .unwrap();
+    assert_eq!(content(&store, &small).await, b"small");
+    let seen = store.look(&small).await.unwrap().unwrap();
+    assert!(seen.session.is_none_or(|seen| seen == session));
+    store.put_file(&empty, id(), Vec::new(), &Before::Absent).await.unwrap();
+    assert_eq!(store.look(&empty).await.unwrap().unwrap().tag.size, 0);
 }
 
 async fn a_small_file_is_created_only_where_nothing_is(store: Store) {

@@ -212,6 +212,15 @@ fn fragment(session: &Session, range: ContentRange, limits: &Limits) -> Step {
 /// The body is in: parts are listed, the rest becomes a tail, and the last byte publishes.
 fn received(session: &Session, upto: u64, total: u64, staged: Staged) -> Step {
     let record = &session.record;
+    // Two packets that contradict each other can both have begun before either was recorded.
+    if record.total.is_some_and(|known| known != total) {
+        return match record.phase {
+            Phase::Closed { .. } => Step::refuse(Refusal::NotFound),
+            Phase::Open(_) | Phase::Expiring(_) | Phase::Publishing { .. } | Phase::Published { .. } => {
+                Step::refuse(Refusal::TotalChanged)
+            }
+        };
+    }
     let (Phase::Open(before) | Phase::Expiring(before)) = &record.phase else {
         return by_then(session, total);
     };

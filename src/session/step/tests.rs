@@ -190,6 +190,24 @@ fn a_file_whose_parts_would_not_fit_into_memory_is_too_large() {
 }
 
 #[test]
+fn a_body_that_belongs_to_another_total_is_not_recorded() {
+    for (phase, session) in phases().into_iter().skip(1) {
+        let input = Input::Received {
+            upto: 20,
+            total: 26,
+            staged: staged(2),
+        };
+        let refused = step(&session, input, &LIMITS);
+        assert_eq!(refused.save, None, "{phase}");
+        assert!(
+            matches!(refused.then, Then::Answer(Answer::Refused(_))),
+            "{phase}: {:?}",
+            refused.then
+        );
+    }
+}
+
+#[test]
 fn full_pages_leave_the_record() {
     let mut staged = staged(450);
     assert_eq!(staged.full_page().unwrap().len(), 200);

@@ -352,7 +352,7 @@ mod tests {
         let parts = bench.put_all(&upload).await;
         assert!(!bench.file().exists());
         let tag = bench.complete(&upload, &parts, &Before::Absent, None).await.unwrap();
-        assert_eq!(std::fs::read(bench.file()).unwrap(), whole());
+        assert_eq!(fs::read(bench.file()).unwrap(), whole());
         assert_eq!(
             (tag.etag, tag.size),
             (bench.store.head(&bench.name).await.unwrap().e_tag, SIZE)
@@ -374,7 +374,7 @@ mod tests {
         bench.store = LocalDirectory::open(bench.place.path()).unwrap();
         parts.push(RecordedPart(bench.put(&upload, 2).await, SIZE));
         bench.complete(&upload, &parts, &Before::Absent, None).await.unwrap();
-        assert_eq!(std::fs::read(bench.file()).unwrap(), whole());
+        assert_eq!(fs::read(bench.file()).unwrap(), whole());
     }
 
     #[tokio::test]
@@ -416,8 +416,8 @@ mod tests {
             .unwrap_err();
         assert!(matches!(unknown, CompleteError::UnknownUpload));
 
-        std::fs::copy(bench.file(), bench.place.path().join("copy")).unwrap();
-        std::fs::rename(bench.place.path().join("copy"), bench.file()).unwrap();
+        fs::copy(bench.file(), bench.place.path().join("copy")).unwrap();
+        fs::rename(bench.place.path().join("copy"), bench.file()).unwrap();
         let unknown = bench
             .complete(&upload, &parts, &Before::Absent, mark.as_deref())
             .await
@@ -441,7 +441,7 @@ mod tests {
             .store
             .complete(&bench.name, other, &upload, &parts, &Before::Absent, mark.as_deref())
             .await;
-        if crate::store::local::file::noted_session(&std::fs::File::open(bench.file()).unwrap()).is_some() {
+        if file::noted_session(&fs::File::open(bench.file()).unwrap()).is_some() {
             assert!(matches!(theirs.unwrap_err(), CompleteError::UnknownUpload));
         }
         bench.store.put(&bench.name, vec![0; 25].into()).await.unwrap();
@@ -474,12 +474,12 @@ mod tests {
         bench.store.put(&bench.name, "theirs".into()).await.unwrap();
         let changed = bench.complete(&upload, &parts, &before, None).await.unwrap_err();
         assert!(matches!(changed, CompleteError::Changed));
-        assert_eq!(std::fs::read(bench.file()).unwrap(), b"theirs");
+        assert_eq!(fs::read(bench.file()).unwrap(), b"theirs");
 
         bench.store.delete(&bench.name).await.unwrap();
         let gone = bench.complete(&upload, &parts, &before, None).await.unwrap_err();
         assert!(matches!(gone, CompleteError::Changed));
-        std::fs::create_dir_all(bench.file()).unwrap();
+        fs::create_dir_all(bench.file()).unwrap();
         let directory = bench
             .complete(&upload, &parts, &Before::Absent, None)
             .await
@@ -496,7 +496,7 @@ mod tests {
         let upload = bench.begin().await;
         let parts = bench.put_all(&upload).await;
         let tag = bench.complete(&upload, &parts, &before, None).await.unwrap();
-        assert_eq!(std::fs::read(bench.file()).unwrap(), whole());
+        assert_eq!(fs::read(bench.file()).unwrap(), whole());
         assert_eq!(bench.present().await, Before::Present(tag));
     }
 
@@ -538,8 +538,8 @@ mod tests {
         let upload = bench.begin().await;
         let parts = bench.put_all(&upload).await;
         let staging = bench.store.root.staging(&bench.name, parse(&upload).unwrap());
-        std::fs::create_dir_all(bench.file().parent().unwrap()).unwrap();
-        std::fs::hard_link(&staging, bench.file()).unwrap();
+        fs::create_dir_all(bench.file().parent().unwrap()).unwrap();
+        fs::hard_link(&staging, bench.file()).unwrap();
         let tag = bench.complete(&upload, &parts, &Before::Absent, None).await.unwrap();
         assert_eq!(bench.present().await, Before::Present(tag));
         assert_eq!(bench.staging_files(), 0);

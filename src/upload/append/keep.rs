@@ -1,0 +1,224 @@
+//! What came is made durable: parts into the record, the rest as a tail, and with the last byte the file.
+
+use std::time::Duration;
+
+use tracing::debug;
+
+use super::{Receiving, Stop};
+use crate::session::{Answer, Input, Phase, Refusal, Staged, Then};
+use crate::staging::RecordedPart;
+use crate::store::Error;
+use crate::upload::view::Held;
+use crate::upload::work::{ATTEMPTS, Saved, busy};
+use crate::upload::{Durability, Refused};
+
+/// Fewer bytes than this are not worth a tail when the body breaks off (protocol digest, part 0).
+const WORTH_KEEPING: u64 = 64 * 1024;
+
+/// A small file is put only when its record was looked at this recently.
+const JUST_NOW: Duration = Duration::from_secs(5);
+
+impl Receiving<'_, '_> {
+    /// A body broke off, or has to yield: what came is kept when it is worth a write.
+    pub(super) async fn keep_what_came(&mut self) -> Result<(), Stop> {
+        let stored = self.work.turn.view.as_ref().map_or(0, |view| view.session.end());
+        let came = self.assembler.at().saturating_sub(stored);
+        if !self.flying.is_empty() || !self.landed.is_empty() || came >= WORTH_KEEPING {
+            self.record().await?;
+        }
+        Ok(())
+    }
+
+    /// Makes what came so far durable: parts into the record, the rest as a tail.
+    pub(super) async fn record(&mut self) -> Result<Answer, Stop> {
+        while !self.flying.is_empty() {
+            self.land().await?;
+        }
+        // A body can take hours, and a tail is created without a word to the record: it must not come to a session that the sweep has
+        // ended meanwhile.
+        self.work.look(false).await?;
+        for _ in 0..ATTEMPTS {
+            let (staged, reach) = self.staged().await?;
+            let held = self.assembler.held();
+            let upto = if held.from <= reach {
+                reach.max(held.end())
+            } else {
+                reach
+            };
+            let total = self.range.total();
+            let lost = upto < self.assembler.at();
+            let step = self.work.rule(Input::Received { upto, total, staged })?;
+            if let Some(mut record) = step.save {
+                if let Phase::Publishing { staged, mark } = &mut record.phase
+                    && let Some(upload) = &staged.upload
+                {
+                    *mark = match self.work.place.store.mark(&self.work.key, upload).await {
+                        Err(Error::UnknownUpload) => return Ok(self.upload_is_gone().await?),
+                        mark => mark?,
+                    };
+                }
+                self.unnamed &= record.upload() != self.upload.as_ref();
+                if self.work.save(record).await? == Saved::Overtaken {
+                    continue;
+                }
+                self.drop_covered();
+            }
+            match step.then {
+                Then::KeepTail => {
+                    if !self.keep_tail(upto).await? {
+                        continue;
+                    }
+                    return Ok(if lost {
+                        Answer::Refused(Refusal::OutOfStep)
+                    } else {
+                        Answer::Next(upto)
+                    });
+                }
+                Then::PutFile => match self.put_file().await? {
+                    Some(answer) => return Ok(answer),
+                    None => continue,
+                },
+                Then::Assemble => return Ok(self.ask_again().await?),
+                Then::Answer(Answer::Next(next)) if lost && next < self.assembler.at() => {
+                    return Ok(Answer::Refused(Refusal::OutOfStep));
+                }
+                Then::Answer(answer) => return Ok(answer),
+                Then::Discard(_) | Then::Receive { .. } => return Err(busy("the session moved on meanwhile").into()),
+            }
+        }
+        Err(busy("other replicas keep changing the session").into())
+    }
+
+    /// What the record should list by now, with full pages written, and how far the stored bytes reach with it.
+    async fn staged(&mut self) -> Result<(Staged, u64), Stop> {
+        let Some(view) = self.work.turn.view.as_ref() else {
+            return Err(Refused::SessionNotFound.into());
+        };
+        let Some(mut staged) = view.session.record.staged().cloned() else {
+            // No record will name an upload of this turn any more.
+            self.unnamed = true;
+            return Ok((Staged::default(), view.session.end()));
+        };
+        if staged.upload.is_some() && staged.upload != self.upload {
+            // A newer record names another upload: ours can never be recorded, so it may be aborted.
+            if let Some(ours) = self.upload.take() {
+                self.landed.clear();
+                if let Err(error) = self.work.place.store.abort(&self.work.key, &ours).await {
+                    debug!(session = %self.work.id, %error, "an upload that lost the race is left to the sweep");
+                }
+            }
+            self.unnamed = false;
+            self.upload.clone_from(&staged.upload);
+        }
+        for (part, id) in &self.landed {
+            if part.from == staged.end() {
+                staged.upload.clone_from(&self.upload);
+                staged.parts.push(RecordedPart(id.clone(), part.to));
+            }
+        }
+        let reach = view.session.tails.reach(staged.end());
+        while let Some(page) = staged.full_page() {
+            let name = self
+                .work
+                .place
+                .store
+                .write_page(self.work.id, staged.pages.len(), page)
+                .await?;
+            staged.turn_page(name);
+        }
+        Ok((staged, reach))
+    }
+
+    /// The record lists the parts: the tails below their end are not needed any more.
+    fn drop_covered(&mut self) {
+        self.landed.clear();
+        let Some(view) = self.work.turn.view.as_mut() else {
+            return;
+        };
+        let end = view.session.record.staged().map_or(0, Staged::end);
+        let covered = view.session.tails.covered_by(end);
+        view.session.tails.drop_covered(end);
+        view.littered = true;
+        if !covered.is_empty() && !view.volatile {
+            let (store, id) = (self.work.place.store.clone(), self.work.id);
+            tokio::spawn(async move {
+                if let Err(error) = store.remove_tails(id, covered).await {
+                    debug!(session = %id, %error, "tails that parts cover are left to Close");
+                }
+            });
+        }
+    }
+
+    /// Creates the tail of what is in hand up to `upto`; `false` when another replica was first.
+    async fn keep_tail(&mut self, upto: u64) -> Result<bool, Stop> {
+        let Some(view) = self.work.turn.view.as_mut() else {
+            return Err(Refused::SessionNotFound.into());
+        };
+        let from = view.session.end();
+        if upto <= from {
+            // It is stored already. A tail without a byte would take the place of the next one for ever.
+            return Ok(true);
+        }
+        if self.work.place.rules.durability == Durability::Part {
+            view.session.tails.insert(from, upto);
+            view.volatile = true;
+            return Ok(true);
+        }
+        let mut tail = self.assembler.held().clone();
+        tail.skip_to(from);
+        view.littered = true;
+        match self.work.place.store.create_tail(self.work.id, from, tail.chunks).await {
+            Ok(()) => {
+                view.session.tails.insert(from, upto);
+                Ok(true)
+            }
+            Err(Error::Conflict) => {
+                self.work.load().await?;
+                Ok(false)
+            }
+            Err(error) => {
+                *self.work.turn.view = None;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Keeps the stored bytes of the unfinished part in memory, as long as nobody else needs it.
+    pub(super) fn keep_held(&mut self) {
+        let (Some(mut memory), Some(view)) = (self.memory.take(), self.work.turn.view.as_mut()) else {
+            return;
+        };
+        let mut piece = self.assembler.take();
+        let end = view.session.end();
+        piece.cut_at(end);
+        if view.session.record.staged().is_some() && !piece.is_empty() && piece.end() == end {
+            memory.shrink(piece.len());
+            view.held = Some(Held { piece, memory });
+        }
+    }
+
+    /// Publishes a file of one part: one conditional put, then the mark. `None` when the session was found changed before the put.
+    async fn put_file(&mut self) -> Result<Option<Answer>, Stop> {
+        let part = self.plan.part_at(0);
+        let Some(chunks) = self.whole_part(part, self.assembler.held().clone()).await? else {
+            self.work.load().await?;
+            return Ok(None);
+        };
+        // A fragment that begins where this process knows the end to be came here without a look: another replica may have
+        // published it before, and somebody may have taken the file since.
+        if !self.work.is_current(JUST_NOW).await? {
+            return Ok(None);
+        }
+        let Some(view) = self.work.turn.view.as_ref() else {
+            return Err(Refused::SessionNotFound.into());
+        };
+        let before = &view.session.record.before;
+        let store = &self.work.place.store;
+        let done = match store.put_file(&self.work.key, self.work.id, chunks, before).await {
+            Ok(tag) => Input::Published(tag),
+            Err(Error::Conflict) => Input::Displaced,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Some(self.work.settle(|_| done.clone()).await?))
+    }
+}

@@ -1,0 +1,11 @@
+//! Whole journeys: the real program, real sockets, real stores.
+
+mod broken_lines;
+mod log;
+#[path = "../support/servers.rs"]
+#[allow(dead_code, reason = "shared: other tests need the other half")]
+mod servers;
+mod struck;
+mod support;
+mod transcripts;
+mod whole;
