@@ -162,18 +162,21 @@ impl Reservation {
     pub fn merge(&mut self, other: Self) {
         self.permit.merge(other.permit);
         self.bytes += other.bytes;
+        self.round();
     }
 
     /// Gives back all but `bytes` bytes.
     pub fn shrink(&mut self, bytes: u64) {
-        if bytes >= self.bytes {
-            return;
-        }
-        let keep = units(bytes).map_or(usize::MAX, |units| units as usize);
+        self.bytes = self.bytes.min(bytes);
+        self.round();
+    }
+
+    /// Gives back the units beyond those that the bytes fill: small reservations that were merged take up one each.
+    fn round(&mut self) {
+        let keep = units(self.bytes).map_or(usize::MAX, |units| units as usize);
         if let Some(surplus) = self.permit.num_permits().checked_sub(keep) {
             drop(self.permit.split(surplus));
         }
-        self.bytes = bytes;
     }
 }
 
@@ -237,6 +240,16 @@ mod tests {
         budget.evict_from(Arc::downgrade(&owner));
         assert!(budget.try_reserve(5 * KIB).is_some());
         assert!(cache.0.lock().unwrap().is_none());
+    }
+
+    #[test]
+    fn many_small_reservations_that_are_merged_take_no_more_than_their_sum() {
+        let budget = Budget::new(10 * KIB, Duration::ZERO);
+        let mut all = budget.try_reserve(1).unwrap();
+        for _ in 0..1999 {
+            all.merge(budget.try_reserve(1).unwrap());
+        }
+        assert_eq!((all.bytes(), budget.used()), (2000, 2 * KIB));
     }
 
     #[test]
