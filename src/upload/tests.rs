@@ -1,5 +1,6 @@
 //! The floor on a store in memory: whole uploads, several replicas, little memory.
 
+mod faults;
 
 use std::collections::VecDeque;
 use std::time::Duration;
