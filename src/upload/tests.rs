@@ -721,7 +721,11 @@ async fn a_turn_that_outlasted_its_view_stores_nothing_in_a_session_that_ended()
         .run(0, &mut Whole::of(&data[10..20], 7))
         .await;
     assert_eq!(answer, Ok(Answer::Refused(Refusal::NotFound)));
-    assert_eq!(store.list_session(id).await.unwrap().len(), 1, "only the tombstone is left");
+    assert_eq!(
+        store.list_session(id).await.unwrap().len(),
+        1,
+        "only the tombstone is left"
+    );
 }
 
 #[tokio::test]
