@@ -1,9 +1,12 @@
 //! Whole journeys: the real program, real sockets, real stores.
 
 mod broken_lines;
+mod replicas;
+mod resumed;
 #[path = "../support/servers.rs"]
 #[allow(dead_code, reason = "shared: other tests need the other half")]
 mod servers;
 mod struck;
 mod support;
+mod transcripts;
 mod whole;
