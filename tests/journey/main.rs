@@ -1,7 +1,8 @@
 //! Whole journeys: the real program, real sockets, real stores.
 
 mod broken_lines;
-mod log;
+mod replicas;
+mod resumed;
 #[path = "../support/servers.rs"]
 #[allow(dead_code, reason = "shared: other tests need the other half")]
 mod servers;

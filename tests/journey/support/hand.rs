@@ -107,6 +107,10 @@ impl Hand {
         self.start = next;
     }
 
+    pub(crate) async fn connect(&self, address: SocketAddr) -> Connection {
+        Connection::open(address).await.expect("somebody listens")
+    }
+
     pub(crate) async fn close(&self, address: SocketAddr) {
         let closed = ask(address, &self.close_session(), b"").await.expect("an answer");
         assert_eq!(closed.status, 200, "{closed:?}");

@@ -8,6 +8,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+
+use super::PATIENCE;
 
 /// What becomes of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +47,9 @@ pub(crate) struct Line {
 struct Shared {
     target: watch::Sender<Option<SocketAddr>>,
     fates: Mutex<VecDeque<Fate>>,
+    /// Connections whose limit was reached, and those that are over since.
+    reached: watch::Sender<usize>,
+    over: watch::Sender<usize>,
 }
 
 impl Line {
@@ -54,6 +60,8 @@ impl Line {
         let shared = Arc::new(Shared {
             target: watch::Sender::new(None),
             fates: Mutex::default(),
+            reached: watch::Sender::new(0),
+            over: watch::Sender::new(0),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Self {
@@ -73,10 +81,26 @@ impl Line {
         self.shared.fates.lock().expect("no panic").extend(fates);
     }
 
+    /// Waits until the fate of `count` connections has begun.
+    pub(crate) async fn reached(&self, count: usize) {
+        at_least(&self.shared.reached, count).await;
+    }
+
+    /// Waits until `count` connections are over because of their fate.
+    pub(crate) async fn over(&self, count: usize) {
+        at_least(&self.shared.over, count).await;
+    }
+
     /// How many connections are still doomed.
     pub(crate) fn doomed(&self) -> usize {
         self.shared.fates.lock().expect("no panic").len()
     }
+}
+
+async fn at_least(known: &watch::Sender<usize>, count: usize) {
+    let mut known = known.subscribe();
+    let wait = timeout(PATIENCE, known.wait_for(|known| *known >= count)).await;
+    assert!(wait.is_ok(), "in vain: {count} lines break");
 }
 
 impl Drop for Line {
@@ -120,6 +144,7 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>) {
         }
     };
     let Some(fate) = fate.filter(|_| reached) else { return };
+    shared.reached.send_modify(|count| *count += 1);
     match fate.end {
         End::Cut => {}
         End::Reset => {
@@ -128,6 +153,8 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>) {
             let _ = server.set_zero_linger();
         }
     }
+    drop((client, server));
+    shared.over.send_modify(|count| *count += 1);
 }
 
 /// Carries bytes until `limit` is reached (true) or either side is over (false).

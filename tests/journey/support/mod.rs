@@ -7,7 +7,7 @@ mod line;
 mod place;
 
 pub(crate) use dice::{Dice, seed};
-pub(crate) use gateway::{Config, Gateway};
+pub(crate) use gateway::{Config, Gateway, program};
 pub(crate) use hand::Hand;
 pub(crate) use line::{Direction, End, Fate, Line};
 pub(crate) use place::Place;
