@@ -3,7 +3,8 @@
 
 use std::process::ExitCode;
 
-/// Buffered parts come and go in megabytes: the allocator of glibc gives each one back to the kernel and faults it in again.
+/// What is read back from the store comes and goes in megabytes: the allocator of glibc gives each one back to the kernel and faults it
+/// in again.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

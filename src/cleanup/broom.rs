@@ -370,7 +370,7 @@ mod tests {
     struct Whole(Option<Bytes>);
 
     impl Body for Whole {
-        async fn next(&mut self) -> Result<Option<Bytes>, BodyBroken> {
+        async fn next(&mut self, _wanted: u64) -> Result<Option<Bytes>, BodyBroken> {
             Ok(self.0.take())
         }
     }

@@ -4,9 +4,8 @@ use bytes::{BufMut, BytesMut};
 use http::{HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
-use tokio::time::timeout;
 
-use super::body::expects_continue;
+use super::body;
 use super::connection::Connection;
 use super::limits::Limits;
 use super::rescue::Rescue;
@@ -124,34 +123,23 @@ pub(super) async fn begin(session: &mut Session, answer: Answer, limits: &Limits
 
 /// Makes the connection ready for what comes after an answer that went out in full.
 pub(super) async fn end(session: &mut Session, rest: Rest, limits: &Limits) {
-    if rest == Rest::Drain && !drain(session, limits).await {
+    if rest == Rest::Drain && !body::discard(session, limits.drain_bytes, limits.drain_timeout).await {
         prepare(session, Rest::Close);
     }
 }
 
 fn rest(session: &mut Session, limits: &Limits) -> Rest {
-    if session.is_body_done() {
+    if body::is_done(session) {
         return Rest::Nothing;
     }
     // A client that was never told to go on may send its body or leave it: what comes next could be either.
-    if expects_continue(session) || session.get_keepalive().is_none() {
+    if body::expects_continue(session) || session.get_keepalive().is_none() {
         return Rest::Close;
     }
-    match unread(session) {
+    match body::unread(session) {
         Some(bytes) if bytes > limits.drain_bytes => Rest::Close,
         Some(_) | None => Rest::Drain,
     }
-}
-
-/// Bytes of the body that are still to come, where its head tells.
-fn unread(session: &Session) -> Option<u64> {
-    let length: u64 = session
-        .get_header(http::header::CONTENT_LENGTH)?
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()?;
-    Some(length.saturating_sub(session.body_bytes_read() as u64))
 }
 
 fn prepare(session: &mut Session, rest: Rest) {
@@ -162,8 +150,8 @@ fn prepare(session: &mut Session, rest: Rest) {
             .set_close_on_response_before_downstream_finish(false),
         Rest::Close => {
             session.set_keepalive(None);
-            if let Some(pulse) = session.stream().and_then(|stream| Connection::pulse_of(&**stream)) {
-                pulse.leave_unread();
+            if let Some(connection) = session.stream().and_then(|stream| Connection::below(&**stream)) {
+                connection.pulse().leave_unread();
             }
         }
     }
@@ -176,22 +164,4 @@ fn head(answer: &Answer) -> pingora::Result<ResponseHeader> {
         head.append_header(*name, value.clone())?;
     }
     Ok(head)
-}
-
-/// Reads the rest of a body and throws it away. Whether it came to its end in time.
-async fn drain(session: &mut Session, limits: &Limits) -> bool {
-    let mut room = limits.drain_bytes;
-    let reading = async {
-        loop {
-            match session.as_downstream_mut().read_request_body().await {
-                Ok(Some(chunk)) => match room.checked_sub(chunk.len() as u64) {
-                    Some(left) => room = left,
-                    None => return false,
-                },
-                Ok(None) => return true,
-                Err(_) => return false,
-            }
-        }
-    };
-    timeout(limits.drain_timeout, reading).await.unwrap_or(false)
 }

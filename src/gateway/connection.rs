@@ -3,17 +3,20 @@
 //! The engine bounds the time between two reads, but neither a whole head nor, on a connection that it uses again, anything
 //! at all; and it writes heads without a time-out. So the socket itself notes where in a request the connection is, and
 //! its pulse says when it has been there for too long.
+//!
+//! And the engine sees the heads of requests only, as long as nothing speaks against it: a [`Tap`] reads their bodies past it.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::pin::Pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use bytes::BufMut;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, IO, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
@@ -23,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use super::intake::Intake;
 use super::limits::Limits;
 use super::pulse::{Crowd, Heard, Pulse};
 use crate::clock::{Clock, SystemClock};
@@ -37,8 +41,7 @@ const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nServer: bits-gatewa
 
 /// The socket of a connection.
 pub(super) struct Connection {
-    /// Taken only when the connection ends.
-    stream: Option<TcpStream>,
+    line: Arc<Mutex<Line>>,
     pulse: Arc<Pulse>,
     digest: Arc<SocketDigest>,
     established: SystemTime,
@@ -47,6 +50,32 @@ pub(super) struct Connection {
     linger: (u64, Duration),
     /// Kept until the socket is closed.
     slot: Option<Box<dyn Send + Sync>>,
+}
+
+/// The bytes of a connection, as its engine and its taps share them.
+struct Line {
+    /// Taken only when the connection ends.
+    stream: Option<TcpStream>,
+    intake: Intake,
+    body: Option<TappedBody>,
+}
+
+/// How far a body is that is read past the engine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TappedBody {
+    /// Bytes that came.
+    pub(super) read: u64,
+    /// Bytes that must still come.
+    pub(super) missing: u64,
+}
+
+impl Line {
+    fn socket(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        self.stream
+            .as_mut()
+            .map(Pin::new)
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
 }
 
 impl Connection {
@@ -65,7 +94,11 @@ impl Connection {
             stalled: None,
             linger: (limits.drain_bytes, limits.linger),
             slot: Some(Box::new(slot)),
-            stream: Some(stream),
+            line: Arc::new(Mutex::new(Line {
+                stream: Some(stream),
+                intake: Intake::new(),
+                body: None,
+            })),
         }
     }
 
@@ -74,16 +107,18 @@ impl Connection {
         Arc::clone(&self.pulse)
     }
 
-    /// The pulse of the connection below an engine's stream.
-    pub(super) fn pulse_of(stream: &dyn IO) -> Option<Arc<Pulse>> {
-        stream.as_any().downcast_ref::<Self>().map(Self::pulse)
+    /// The connection below an engine's stream.
+    pub(super) fn below(stream: &dyn IO) -> Option<&Self> {
+        stream.as_any().downcast_ref()
     }
 
-    fn socket(&mut self) -> io::Result<Pin<&mut TcpStream>> {
-        self.stream
-            .as_mut()
-            .map(Pin::new)
-            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+    /// Its bytes, past the engine.
+    pub(super) fn tap(&self) -> Tap {
+        Tap(Arc::clone(&self.line))
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bounds how long a client may leave a write waiting: the engine has no bound on the writing of heads.
@@ -110,14 +145,15 @@ impl Connection {
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
-            .field("stream", &self.stream)
+            .field("stream", &self.line().stream)
             .finish_non_exhaustive()
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let (Some(stream), slot) = (self.stream.take(), self.slot.take()) else {
+        let slot = self.slot.take();
+        let Some(stream) = self.line().stream.take() else {
             return;
         };
         if !self.pulse.wants_lingering() {
@@ -141,16 +177,18 @@ pub(super) async fn linger<S: Send>(mut stream: TcpStream, (bytes, time): (u64, 
 }
 
 impl Connection {
-    fn take_in(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
-        let most = self.pulse.most_at_once();
-        if buffer.remaining() <= most {
-            let before = buffer.filled().len();
-            ready!(self.socket()?.poll_read(cx, buffer))?;
-            return Poll::Ready(Ok(buffer.filled().len() - before));
+    fn take_in(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+        let most = self.pulse.most_at_once().min(buffer.remaining());
+        let mut line = self.line();
+        let its_own = line.intake.ask(most);
+        if !its_own.is_empty() {
+            buffer.put_slice(&its_own);
+            return Poll::Ready(Ok(its_own.len()));
         }
         let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
-        ready!(self.socket()?.poll_read(cx, &mut part))?;
-        let bytes = part.filled().len();
+        ready!(line.socket()?.poll_read(cx, &mut part))?;
+        let bytes = line.intake.sort(part.filled());
+        drop(line);
         buffer.advance(bytes);
         Poll::Ready(Ok(bytes))
     }
@@ -158,14 +196,14 @@ impl Connection {
     /// Ends a conversation that never became one.
     fn refuse(&self, answer: &[u8], why: &'static str) -> io::Error {
         // One small write into an empty buffer: either it fits or the client is not worth waiting for.
-        let _ = self.stream.as_ref().map(|stream| stream.try_write(answer));
+        let _ = self.line().stream.as_ref().map(|stream| stream.try_write(answer));
         self.pulse.speak();
         io::Error::new(io::ErrorKind::InvalidData, why)
     }
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let bytes = ready!(self.take_in(cx, buffer))?;
         Poll::Ready(match self.pulse.hear(bytes) {
             Heard::Fine => Ok(()),
@@ -177,7 +215,7 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = self.socket()?.poll_write(cx, bytes);
+        let written = self.line().socket()?.poll_write(cx, bytes);
         self.bounded(cx, written)
     }
 
@@ -186,7 +224,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = self.socket()?.poll_write_vectored(cx, pieces);
+        let written = self.line().socket()?.poll_write_vectored(cx, pieces);
         self.bounded(cx, written)
     }
 
@@ -194,12 +232,12 @@ impl AsyncWrite for Connection {
         true
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket()?.poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.line().socket()?.poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket()?.poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.line().socket()?.poll_shutdown(cx)
     }
 }
 
@@ -213,7 +251,7 @@ impl Shutdown for Connection {
 
 impl UniqueID for Connection {
     fn id(&self) -> UniqueIDType {
-        self.stream.as_ref().map_or(-1, AsRawFd::as_raw_fd)
+        self.line().stream.as_ref().map_or(-1, AsRawFd::as_raw_fd)
     }
 }
 
@@ -239,5 +277,80 @@ impl GetProxyDigest for Connection {
 impl GetSocketDigest for Connection {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         Some(Arc::clone(&self.digest))
+    }
+}
+
+/// The bytes of a connection, past its engine.
+#[derive(Clone)]
+pub(super) struct Tap(Arc<Mutex<Line>>);
+
+impl Tap {
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next request begins.
+    pub(super) fn begin(&self) {
+        let mut line = self.line();
+        line.intake.begin();
+        line.body = None;
+    }
+
+    /// Whether the engine, whose head has this many bytes, has seen nothing else: whoever wants may read what follows.
+    pub(super) fn is_ready(&self, head: usize) -> bool {
+        self.line().intake.is_at_the_end_of_a_head(head)
+    }
+
+    /// From now on the body of the request, which is this long, is read here only.
+    pub(super) fn open(&self, length: u64) {
+        self.line().body = Some(TappedBody {
+            read: 0,
+            missing: length,
+        });
+    }
+
+    /// How far the body of the request is, if it is read here.
+    pub(super) fn body(&self) -> Option<TappedBody> {
+        self.line().body
+    }
+
+    /// Adds some bytes of the body to `buffer`, at most `most`, and gives back how many: 0 when the body is over, or `most` is.
+    ///
+    /// Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// The connection is lost, or closed before the end of the body.
+    pub(super) async fn read(&self, buffer: &mut Vec<u8>, most: usize) -> io::Result<usize> {
+        poll_fn(|cx| self.line().poll_read_body(cx, buffer, most)).await
+    }
+}
+
+impl Line {
+    fn poll_read_body(&mut self, cx: &mut Context<'_>, buffer: &mut Vec<u8>, most: usize) -> Poll<io::Result<usize>> {
+        let Some(body) = self.body else {
+            return Poll::Ready(Ok(0));
+        };
+        let most = usize::try_from(body.missing).unwrap_or(usize::MAX).min(most);
+        if most == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        let here = self.intake.take(most);
+        let read = if here.is_empty() {
+            let mut room = (&mut *buffer).limit(most);
+            let mut socket = self.socket()?;
+            let read = ready!(pin!(socket.read_buf(&mut room)).poll(cx))?;
+            if read == 0 {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            read
+        } else {
+            buffer.put_slice(&here);
+            here.len()
+        };
+        self.body = Some(TappedBody {
+            read: body.read + read as u64,
+            missing: body.missing - read as u64,
+        });
+        Poll::Ready(Ok(read))
     }
 }

@@ -20,6 +20,7 @@ use super::packets::{Clerk, Destination, refusal};
 use super::pulse::Phase;
 use super::rescue::{Trouble, rescue};
 use super::routes::{Asked, Routes};
+use super::slabs::Slabs;
 use super::visit::{Kind, Visit};
 use super::{Route, upstream};
 use crate::bits::PacketKind;
@@ -40,6 +41,7 @@ pub(super) struct Desk {
     pub(super) downloads: Downloads,
     pub(super) leaving: watch::Receiver<bool>,
     pub(super) in_flight: InFlight,
+    pub(super) slabs: Slabs,
     pub(super) access_log: Packets,
     pub(super) metrics: Metrics,
 }
@@ -51,8 +53,8 @@ impl Desk {
     /// Prepares the connection for the request whose head was just read.
     fn welcome(&self, session: &mut Session, visit: &mut Visit) {
         visit.in_flight = Some(self.in_flight.enter());
-        if let Some(pulse) = session.stream().and_then(|stream| Connection::pulse_of(&**stream)) {
-            pulse.enter(Phase::Busy);
+        if let Some(connection) = session.stream().and_then(|stream| Connection::below(&**stream)) {
+            connection.pulse().enter(Phase::Busy);
         }
         // Without it the engine drops a request that came in with the one before, after a promise to keep the connection.
         session.set_pipelining_enabled(true);

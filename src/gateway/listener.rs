@@ -153,7 +153,7 @@ impl Front {
 
     /// Answers request after request.
     async fn converse(&self, connection: Connection, peer: SocketAddr) {
-        let pulse = connection.pulse();
+        let (pulse, tap) = (connection.pulse(), connection.tap());
         let mut session = ServerSession::new_http1(Box::new(connection));
         // Without a timer of the engine's: the pulse has a better one.
         session.set_keepalive(Some(0));
@@ -176,6 +176,7 @@ impl Front {
             };
             served = true;
             pulse.enter(Phase::Idle);
+            tap.begin();
             session = ServerSession::new_http1(stream);
             if let Some(kept) = kept {
                 kept.apply_to_session(&mut session);

@@ -10,6 +10,7 @@ mod connection;
 mod desk;
 mod files;
 mod framing;
+mod intake;
 mod limits;
 mod listener;
 mod pace;
@@ -18,6 +19,7 @@ mod pulse;
 mod rescue;
 mod routes;
 mod settings;
+mod slabs;
 mod upstream;
 mod visit;
 
@@ -36,12 +38,13 @@ use bytes::{Bytes, BytesMut};
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{interval, sleep};
 
 use self::desk::Desk;
 use self::listener::{Front, House, InFlight};
 use self::rescue::{Trouble, rescue};
 use self::routes::{Location, Routes};
+use self::slabs::Slabs;
 use crate::bits::HostId;
 use crate::download::Downloads;
 use crate::metrics::Metrics;
@@ -51,6 +54,9 @@ use crate::upload::{Place, Uploads};
 
 /// Time after the last answer in which the next packet of somebody who was just served may still come in.
 const SETTLE: Duration = Duration::from_millis(50);
+
+/// How often memory that was not needed for bodies lately is given back.
+const TRIM_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A URL prefix and what is done with the requests below it.
 #[derive(Debug)]
@@ -122,6 +128,7 @@ pub struct Parts {
 pub struct Gateway {
     front: Arc<Front>,
     in_flight: InFlight,
+    slabs: Slabs,
     leaving: watch::Sender<bool>,
     closed: watch::Sender<bool>,
 }
@@ -130,7 +137,7 @@ impl Gateway {
     /// A desk that has not opened yet.
     pub fn new(parts: Parts) -> Self {
         let limits = Arc::new(parts.limits);
-        let in_flight = InFlight::new();
+        let (in_flight, slabs) = (InFlight::new(), Slabs::default());
         let leaving = watch::Sender::new(false);
         let conf = Arc::new(engine_settings(parts.threads, &parts.routes));
         let desk = Desk {
@@ -140,6 +147,7 @@ impl Gateway {
             downloads: parts.downloads,
             leaving: leaving.subscribe(),
             in_flight: in_flight.clone(),
+            slabs: slabs.clone(),
             access_log: parts.access_log,
             metrics: parts.metrics.clone(),
         };
@@ -153,6 +161,7 @@ impl Gateway {
         Self {
             front: Arc::new(front),
             in_flight,
+            slabs,
             leaving,
             closed: watch::Sender::new(false),
         }
@@ -167,6 +176,7 @@ impl Gateway {
             let accepting = Arc::clone(&self.front).accept(door.into_listener()?, self.closed.subscribe());
             tokio::spawn(accepting);
         }
+        tokio::spawn(trim(self.slabs.clone(), self.closed.subscribe()));
         Ok(())
     }
 
@@ -203,6 +213,16 @@ impl fmt::Debug for Gateway {
         f.debug_struct("Gateway")
             .field("in_flight", &self.in_flight())
             .finish_non_exhaustive()
+    }
+}
+
+async fn trim(slabs: Slabs, mut closed: watch::Receiver<bool>) {
+    let mut moments = interval(TRIM_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = moments.tick() => slabs.trim(),
+            _ = closed.wait_for(|closed| *closed) => return,
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tracing::Level;
 
 use super::Route;
+use super::body::bytes_read;
 use super::listener::InFlightGuard;
 use super::rescue::{Rescue, Trouble};
 use crate::bits::{ContentRange, ErrorContext, Hresult, PacketKind};
@@ -139,7 +140,7 @@ impl Visit {
             metrics.fragment_announced(range.len());
         }
         if let (PacketKind::Fragment, Some(route)) = (kind, &self.route) {
-            metrics.received(&route.place.route, session.body_bytes_read() as u64);
+            metrics.received(&route.place.route, bytes_read(session));
         }
     }
 
@@ -171,7 +172,7 @@ impl Visit {
                     hresult = self.error.map(|(code, _)| tracing::field::display(code)),
                     session = self.session.as_deref(),
                     range = self.range.map(|range| tracing::field::display(shown(range))),
-                    received = session.body_bytes_read() as u64,
+                    received = bytes_read(session),
                     sent = session.body_bytes_sent() as u64,
                     duration_ms = u64::try_from(self.duration().as_millis()).unwrap_or(u64::MAX),
                     client = client.map(tracing::field::display),

@@ -32,6 +32,9 @@ const SITTING: Duration = Duration::from_secs(5);
 /// What a body that was too slow for a whole part reserves at a time.
 const SMALL_STEP: u64 = 512 * 1024;
 
+/// How much is read at once of what is stored already.
+const UNWANTED: u64 = 64 * 1024;
+
 /// Tails that are read at the same time.
 const READ_AT_ONCE: usize = 8;
 
@@ -172,7 +175,7 @@ impl<'w, 'a> Receiving<'w, 'a> {
             let mut chunk = tokio::select! {
                 biased;
                 () = &mut newer => return Err(superseded().into()),
-                chunk = body.next() => chunk?.ok_or(BodyBroken::Malformed)?,
+                chunk = body.next(skip.min(UNWANTED)) => chunk?.ok_or(BodyBroken::Malformed)?,
             };
             let length = chunk.len() as u64;
             if length > skip {
@@ -191,7 +194,7 @@ impl<'w, 'a> Receiving<'w, 'a> {
         }
         tokio::select! {
             biased;
-            end = body.next() => match end {
+            end = body.next(0) => match end {
                 Ok(None) => None,
                 Ok(Some(_)) => Some(Came::Broken(BodyBroken::Malformed)),
                 Err(broken) => Some(Came::Broken(broken)),
@@ -228,10 +231,11 @@ impl<'w, 'a> Receiving<'w, 'a> {
                     tokio::time::sleep(patience).await;
                     budget.pressed().await;
                 };
+                let wanted = bound - self.assembler.at();
                 let came = tokio::select! {
                     biased;
                     () = &mut superseded => Came::Superseded,
-                    chunk = body.next() => match chunk {
+                    chunk = body.next(wanted) => match chunk {
                         Ok(Some(chunk)) => Came::Chunk(chunk),
                         Ok(None) => Came::Broken(BodyBroken::Malformed),
                         Err(broken) => Came::Broken(broken),
@@ -240,7 +244,10 @@ impl<'w, 'a> Receiving<'w, 'a> {
                 };
                 match came {
                     Came::Chunk(chunk) => *rest = chunk,
-                    other => return Some(other),
+                    other => {
+                        body.so_far().map(|chunk| self.assembler.push(chunk));
+                        return Some(other);
+                    }
                 }
             }
             let wanted = bound - self.assembler.at();

@@ -20,8 +20,14 @@ pub enum BodyBroken {
 
 /// A body that is read piece by piece, never held whole.
 pub trait Body: Send {
-    /// The next piece, never empty; `None` at the end.
+    /// The next piece, never empty; `None` at the end. Of `wanted` bytes there is room for all; a piece may be larger where it is there
+    /// already.
     ///
-    /// Dropping the future between pieces loses nothing.
-    fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, BodyBroken>> + Send;
+    /// Dropping the future loses nothing, but what came of the piece is to be asked for then.
+    fn next(&mut self, wanted: u64) -> impl Future<Output = Result<Option<Bytes>, BodyBroken>> + Send;
+
+    /// What came of the piece that was not waited for to its end.
+    fn so_far(&mut self) -> Option<Bytes> {
+        None
+    }
 }

@@ -27,7 +27,7 @@ impl Whole {
 }
 
 impl Body for Whole {
-    async fn next(&mut self) -> Result<Option<Bytes>, BodyBroken> {
+    async fn next(&mut self, _wanted: u64) -> Result<Option<Bytes>, BodyBroken> {
         tokio::task::yield_now().await;
         Ok(self.0.pop_front())
     }
@@ -37,7 +37,7 @@ impl Body for Whole {
 struct Broken(Whole);
 
 impl Body for Broken {
-    async fn next(&mut self) -> Result<Option<Bytes>, BodyBroken> {
+    async fn next(&mut self, _wanted: u64) -> Result<Option<Bytes>, BodyBroken> {
         self.0.0.pop_front().map(Some).ok_or(BodyBroken::Disconnected)
     }
 }
@@ -46,7 +46,7 @@ impl Body for Broken {
 struct Stuck(Whole);
 
 impl Body for Stuck {
-    async fn next(&mut self) -> Result<Option<Bytes>, BodyBroken> {
+    async fn next(&mut self, _wanted: u64) -> Result<Option<Bytes>, BodyBroken> {
         match self.0.0.pop_front() {
             Some(chunk) => Ok(Some(chunk)),
             None => std::future::pending().await,

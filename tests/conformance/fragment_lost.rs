@@ -167,7 +167,7 @@ struct Stalling<'n> {
 }
 
 impl Body for Stalling<'_> {
-    async fn next(&mut self) -> Result<Option<Bytes>, BodyBroken> {
+    async fn next(&mut self, _wanted: u64) -> Result<Option<Bytes>, BodyBroken> {
         match self.first.take() {
             Some(bytes) => Ok(Some(bytes)),
             None => {

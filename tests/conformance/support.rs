@@ -425,7 +425,7 @@ impl<'b> Pieces<'b> {
 }
 
 impl Body for Pieces<'_> {
-    async fn next(&mut self) -> Result<Option<Bytes>, BodyBroken> {
+    async fn next(&mut self, _wanted: u64) -> Result<Option<Bytes>, BodyBroken> {
         let (piece, rest) = self.0.split_at(self.0.len().min(700));
         self.0 = rest;
         Ok((!piece.is_empty()).then(|| Bytes::copy_from_slice(piece)))

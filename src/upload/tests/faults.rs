@@ -268,7 +268,7 @@ struct Uneven {
 }
 
 impl Body for Uneven {
-    async fn next(&mut self) -> Result<Option<Bytes>, BodyBroken> {
+    async fn next(&mut self, _wanted: u64) -> Result<Option<Bytes>, BodyBroken> {
         match self.dice.below(8) {
             0 if self.slow => pause(Duration::from_secs(self.dice.below(9))).await,
             0..4 => tokio::task::yield_now().await,

@@ -168,6 +168,17 @@ impl Gateway {
         (answer.status == 200).then_some(answer)
     }
 
+    /// The highest resident set so far, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .expect("a line of /proc");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
+        kib << 10
+    }
+
     /// `kill -9`, and nothing is left of it but its files.
     pub fn kill(&mut self) {
         self.child.kill().expect("it runs");
