@@ -1,6 +1,7 @@
 //! Whole journeys: the real program, real sockets, real stores.
 
 mod broken_lines;
+mod log;
 mod replicas;
 mod resumed;
 #[path = "../support/servers.rs"]

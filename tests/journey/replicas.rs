@@ -69,7 +69,9 @@ async fn a_store_that_cannot_be_reached_at_the_start_is_waited_for() {
         assert!(seconds.is_some_and(|seconds| seconds > 0), "{answer:?}");
         assert_eq!(answer.header("BITS-Error"), None, "{answer:?}");
     }
-    let pong = exchange(gateway.address, Packet::ping("/up/f.bin"), b"").await.expect("an answer");
+    let pong = exchange(gateway.address, Packet::ping("/up/f.bin"), b"")
+        .await
+        .expect("an answer");
     assert_eq!(pong.status, 200, "a Ping asks no store");
 
     line.lead_to(([127, 0, 0, 1], server.port()).into());

@@ -47,7 +47,9 @@ async fn the_same_command_goes_on_after_its_own_death() {
     assert_eq!(left, ["f.bin"], "the state is gone with the upload");
 
     // The last line of its log.
-    let closed = gateway.logged("it is closed", |line| (line.get("kind")? == "Close-Session").then_some(()));
+    let closed = gateway.logged("it is closed", |line| {
+        (line.get("kind")? == "Close-Session").then_some(())
+    });
     closed.await;
     let created = gateway.requests(|line| (line.get("kind")? == "Create-Session").then_some(()));
     assert_eq!(created.len(), 1, "one session is enough for all lives");
@@ -55,7 +57,10 @@ async fn the_same_command_goes_on_after_its_own_death() {
         let range = line.get("range").and_then(Value::as_str)?;
         Some(range.split("..").next()?.parse::<u64>().expect("an offset"))
     });
-    assert!(ranges.is_sorted(), "nothing is sent again that was acknowledged: {ranges:?}");
+    assert!(
+        ranges.is_sorted(),
+        "nothing is sent again that was acknowledged: {ranges:?}"
+    );
     assert!(ranges.len() as u64 <= LENGTH.div_ceil(FRAGMENT) + 5, "{ranges:?}");
 }
 
@@ -66,7 +71,15 @@ impl Upload {
     fn begin(folder: &TempDir, url: &str) -> Self {
         let mut command: Command = program();
         command
-            .args(["upload", "f.bin", url, "--fragment-size", "512KiB", "--retry-delay", "10ms"])
+            .args([
+                "upload",
+                "f.bin",
+                url,
+                "--fragment-size",
+                "512KiB",
+                "--retry-delay",
+                "10ms",
+            ])
             .current_dir(folder.path())
             .stdout(Stdio::null())
             .stderr(Stdio::inherit());

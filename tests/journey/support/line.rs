@@ -33,6 +33,8 @@ pub(crate) enum End {
     Cut,
     /// Reset on both sides.
     Reset,
+    /// Nothing is carried any more until the client is gone.
+    Silence,
 }
 
 /// Carries connections to wherever it leads.
@@ -151,6 +153,10 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>) {
             // Both are open: nothing can be wrong with them.
             let _ = client.set_zero_linger();
             let _ = server.set_zero_linger();
+        }
+        End::Silence => {
+            let mut unheard = [0; 16 * 1024];
+            while client.read(&mut unheard).await.is_ok_and(|read| read > 0) {}
         }
     }
     drop((client, server));
