@@ -170,6 +170,8 @@ impl Front {
             };
             let Some((stream, kept)) = reused.map(|reused| reused.consume()) else {
                 if pulse.spoke_to_a_head() {
+                    // Nobody at the desk ever saw it: this is all that the log will tell.
+                    tracing::info!(target: "bits_gateway::access", client = %peer, reason = "unreadable", "request");
                     self.rejected(served, Rejection::Malformed);
                 }
                 return;

@@ -415,6 +415,16 @@ fn clients_that_go_away_are_no_errors() {
 }
 
 #[test]
+fn what_is_no_request_at_all_has_a_line_in_the_log_too() {
+    let mut program = Program::start(&Config::new());
+    program.wait_until_ready();
+    let mut client = program.connect();
+    assert_eq!(client.send("nonsense\r\n\r\n").answer().status, 400);
+    let line = program.line("request", "reason", "unreadable");
+    assert!(of(&line, "client").is_some(), "{line}");
+}
+
+#[test]
 fn the_log_tells_of_as_many_packets_as_it_is_told_to() {
     for (packets, told) in [
         ("all", "Ping Create-Session Close-Session GET"),
