@@ -1,43 +1,26 @@
 //! One sweep of one store.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use futures::TryStreamExt;
+use futures::channel::mpsc;
+use futures::{SinkExt, TryStreamExt};
 use tracing::{debug, info};
 
+use super::finding::{Deed, Finding, Report};
 use crate::bits::SessionId;
 use crate::clock::{Timestamp, random_id};
 use crate::session::{Input, Limits, Outcome, Phase, Session, Tails, Then, step};
 use crate::staging::UploadId;
 use crate::store::{Error, Key, ListedRecord, ListedSession, Name, Store, Stored, Version};
-use crate::upload::Place;
+use crate::upload::{Place, Rules};
 
-/// Nothing younger than this is touched, and a session that was noted as expiring has this long to stir: far beyond the
-/// oldest view that a replica acts on, and the longest turn.
-const GRACE: Duration = Duration::from_secs(3600);
+/// Nothing younger than this is touched, and a session that was noted as expiring has this long to stir.
+const GRACE: Duration = Limits::EXPIRING_LASTS;
 
 /// Multipart uploads that no record names are left alone for this long.
 const STRAY_UPLOAD: Duration = Duration::from_secs(24 * 3600);
-
-/// What a sweep did.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Report {
-    /// Sessions that were listed.
-    pub sessions: u64,
-    /// Sessions that were noted as expiring.
-    pub expiring: u64,
-    /// Sessions that ended for want of progress.
-    pub expired: u64,
-    /// Tombstones that were removed.
-    pub forgotten: u64,
-    /// Objects without a session that were removed.
-    pub orphans: u64,
-    /// Multipart uploads that no record named and that were aborted.
-    pub aborted: u64,
-    /// Sessions that could not be dealt with this time.
-    pub failed: u64,
-}
 
 /// How long sessions live.
 #[derive(Clone, Copy, Debug)]
@@ -65,27 +48,60 @@ pub struct Broom {
     store: Store,
     routes: HashMap<String, Lifetimes>,
     known: HashMap<SessionId, Known>,
+    /// Whether it only says what it would do.
+    rehearses: bool,
+    /// Who wants to hear of everything that it finds.
+    listener: Option<mpsc::Sender<Finding>>,
+    /// What that one has not heard yet.
+    unheard: Vec<Finding>,
 }
 
 impl Broom {
-    /// A broom for the store of `place`.
+    /// A broom for the store of `place`, which knows the rules of that route.
     pub fn new(place: &Place) -> Self {
         let mut broom = Self {
             store: place.store.clone(),
             routes: HashMap::new(),
             known: HashMap::new(),
+            rehearses: false,
+            listener: None,
+            unheard: Vec::new(),
         };
-        broom.add(place);
+        broom.learn(&place.route, &place.rules);
         broom
     }
 
-    /// Adds the rules of another route of the same store.
-    pub fn add(&mut self, place: &Place) {
-        let lifetimes = Lifetimes {
-            silent: place.rules.session_timeout,
-            closed: place.rules.closed_session_memory,
+    /// The same broom, but it changes nothing: what it finds and counts is what it would do.
+    #[must_use]
+    pub const fn rehearsing(mut self) -> Self {
+        self.rehearses = true;
+        self
+    }
+
+    /// The same broom, which tells `listener` of everything that it does.
+    #[must_use]
+    pub fn telling(mut self, listener: mpsc::Sender<Finding>) -> Self {
+        self.listener = Some(listener);
+        self
+    }
+
+    /// Tells it the rules of another route's sessions. Of two routes that are called the same, for different hosts, the more patient
+    /// one counts: a record doesn't tell which it was.
+    pub fn learn(&mut self, route: &str, rules: &Rules) {
+        let rules = Lifetimes {
+            silent: rules.session_timeout,
+            closed: rules.closed_session_memory,
         };
-        self.routes.insert(place.route.clone(), lifetimes);
+        match self.routes.entry(route.to_owned()) {
+            Entry::Vacant(unknown) => {
+                unknown.insert(rules);
+            }
+            Entry::Occupied(mut known) => {
+                let known = known.get_mut();
+                known.silent = known.silent.max(rules.silent);
+                known.closed = known.closed.max(rules.closed);
+            }
+        }
     }
 
     /// The store that is swept.
@@ -119,11 +135,35 @@ impl Broom {
                 Err(error) => {
                     debug!(session = %listed.id, %error, "left to the next sweep");
                     report.failed += 1;
+                    self.note(listed.id, Deed::Failed, None, Some(error.to_string()));
                 }
             }
+            self.tell().await;
         }
         self.known.retain(|id, _| seen.contains(id));
         Ok(report)
+    }
+
+    fn note(&mut self, session: SessionId, deed: Deed, count: Option<u64>, why: Option<String>) {
+        if self.listener.is_some() {
+            let key = self.known.get(&session).map(|known| known.key.clone());
+            self.unheard.push(Finding {
+                deed,
+                session,
+                key,
+                count,
+                why,
+            });
+        }
+    }
+
+    async fn tell(&mut self) {
+        if let Some(listener) = &mut self.listener {
+            for finding in self.unheard.drain(..) {
+                // A listener that went away has heard enough; the sweep goes on.
+                let _ = listener.send(finding).await;
+            }
+        }
     }
 
     async fn tend(
@@ -157,7 +197,12 @@ impl Broom {
                 let is_overdue = now.since(record.modified) >= lifetimes.closed + 2 * STRAY_UPLOAD;
                 self.forget(record, is_overdue, now, report).await
             }
-            "closed" if listed.objects > 1 || self.may_have_parts(listed.id) => self.clear(listed.id).await,
+            "closed" if listed.objects > 1 || self.may_have_parts(listed.id) => {
+                if listed.objects > 1 {
+                    self.note(listed.id, Deed::Cleared, Some(listed.objects - 1), None);
+                }
+                self.clear(listed.id).await
+            }
             _ => Ok(()),
         }
     }
@@ -216,24 +261,45 @@ impl Broom {
         };
         let step = step(&session, input, &limits);
         let Some(record) = step.save else { return Ok(()) };
+        if self.rehearses {
+            self.count(id, &record.phase, report);
+            return Ok(());
+        }
         // The broom has no clock of its own to trust: the time in the record is for people only.
         let record = record.stamped(random_id(), session.record.written);
         self.store.replace_record(&record, &stored.version).await?;
-        match &record.phase {
-            Phase::Expiring(_) => report.expiring += 1,
+        if let Phase::Closed {
+            outcome: Outcome::Expired,
+            ..
+        } = record.phase
+        {
+            info!(target: "bits_gateway::session", event = "expired", session = %id, key = record.target.key);
+        }
+        self.count(id, &record.phase, report);
+        if let Then::Discard(_) = step.then {
+            self.clear_staged(id, &record.target.key, record.upload()).await?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, id: SessionId, phase: &Phase, report: &mut Report) {
+        let deed = match phase {
+            Phase::Expiring(_) => {
+                report.expiring += 1;
+                Deed::Expiring
+            }
             Phase::Closed {
                 outcome: Outcome::Expired,
                 ..
             } => {
                 report.expired += 1;
-                info!(target: "bits_gateway::session", event = "expired", session = %id, key = record.target.key);
+                Deed::Expired
             }
-            Phase::Open(_) | Phase::Publishing { .. } | Phase::Published { .. } | Phase::Closed { .. } => {}
-        }
-        if let Then::Discard(_) = step.then {
-            self.clear_staged(id, &record.target.key, record.upload()).await?;
-        }
-        Ok(())
+            Phase::Closed { .. } => Deed::Completed,
+            // Of an ended or published session the sweep changes nothing else.
+            Phase::Open(_) | Phase::Publishing { .. } | Phase::Published { .. } => Deed::Revived,
+        };
+        self.note(id, deed, None, None);
     }
 
     /// Whether the upload of an ended session may still be there: no list of objects shows its parts.
@@ -244,6 +310,9 @@ impl Broom {
 
     /// Removes what a crash left beside a tombstone.
     async fn clear(&mut self, id: SessionId) -> Result<(), Error> {
+        if self.rehearses {
+            return Ok(());
+        }
         let stored = self.store.read_record(id).await?.ok_or(Error::NotFound)?;
         if let Phase::Closed { .. } = stored.record.phase {
             self.clear_staged(id, &stored.record.target.key, stored.record.upload())
@@ -278,7 +347,7 @@ impl Broom {
     ) -> Result<(), Error> {
         self.clear(record.id).await?;
         if let Some(key) = self.known.get(&record.id).and_then(|known| Key::parse(&known.key).ok()) {
-            match self.abort_strays(&key, now, report).await {
+            match self.abort_strays(record.id, &key, now, report).await {
                 // Who may not list them leaves them to a rule of the bucket.
                 Ok(0) | Err(Error::Denied(_)) => {}
                 Ok(_) if !is_overdue => return Ok(()),
@@ -286,7 +355,10 @@ impl Broom {
                 Ok(_) | Err(_) => debug!(session = %record.id, "forgotten without a look at the uploads to its key"),
             }
         }
-        self.store.remove_record(record.id, Some(&record.version)).await?;
+        if !self.rehearses {
+            self.store.remove_record(record.id, Some(&record.version)).await?;
+        }
+        self.note(record.id, Deed::Forgotten, None, None);
         self.known.remove(&record.id);
         report.forgotten += 1;
         Ok(())
@@ -294,7 +366,13 @@ impl Broom {
 
     /// Aborts uploads to `key` that no record names: those of a crash between beginning one and recording it. Gives back how many are
     /// left because they are too young.
-    async fn abort_strays(&mut self, key: &Key, now: Timestamp, report: &mut Report) -> Result<usize, Error> {
+    async fn abort_strays(
+        &mut self,
+        id: SessionId,
+        key: &Key,
+        now: Timestamp,
+        report: &mut Report,
+    ) -> Result<usize, Error> {
         let mut strays = self.store.list_uploads(key).await?;
         if strays.is_empty() {
             return Ok(0);
@@ -311,14 +389,19 @@ impl Broom {
             .into_iter()
             .partition(|(_, began)| now.since(*began) >= STRAY_UPLOAD);
         for (upload, _) in &old {
-            self.store.abort(key, upload).await?;
+            if !self.rehearses {
+                self.store.abort(key, upload).await?;
+            }
             report.aborted += 1;
+        }
+        if !old.is_empty() {
+            self.note(id, Deed::Aborted, Some(old.len() as u64), None);
         }
         Ok(young.len())
     }
 
     /// Objects whose record was not listed go only when a read, made after the list, says that there is none.
-    async fn remove_orphans(&self, id: SessionId, now: Timestamp, report: &mut Report) -> Result<(), Error> {
+    async fn remove_orphans(&mut self, id: SessionId, now: Timestamp, report: &mut Report) -> Result<(), Error> {
         if self.store.read_record(id).await?.is_some() {
             return Ok(());
         }
@@ -331,8 +414,16 @@ impl Broom {
         if old.contains(&Name::Record) {
             return Ok(());
         }
-        report.orphans += old.len() as u64;
-        self.store.remove(id, old).await
+        let count = old.len() as u64;
+        if count == 0 {
+            return Ok(());
+        }
+        if !self.rehearses {
+            self.store.remove(id, old).await?;
+        }
+        report.orphans += count;
+        self.note(id, Deed::Orphans, Some(count), None);
+        Ok(())
     }
 }
 
@@ -363,7 +454,7 @@ mod tests {
     use crate::metrics::Metrics;
     use crate::session::{Principal, Target};
     use crate::store::faulty::Depot;
-    use crate::upload::{Asked, Body, BodyBroken, Coordination, Durability, Refused, Rules, Uploads};
+    use crate::upload::{Asked, Body, BodyBroken, Coordination, Durability, Refused, Uploads};
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
 

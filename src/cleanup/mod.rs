@@ -5,26 +5,36 @@
 //! the store's own clock.
 
 mod broom;
+mod finding;
 mod settings;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::channel::{mpsc, oneshot};
+use futures::future;
+use futures::stream::{self, BoxStream, StreamExt};
+use serde::{Deserialize, Serialize};
 use tracing::{debug, info, warn};
 
-pub use broom::{Broom, Report};
+pub use broom::Broom;
+pub use finding::{Deed, Finding, Report};
 pub use settings::Settings;
 
 use crate::clock::random_id;
-use crate::upload::{Place, Uploads};
+use crate::upload::{Place, Rules, Uploads};
 
 /// How often the sessions that nobody asks for are forgotten by this process.
 const FORGET: Duration = Duration::from_secs(60);
 
+/// Findings that a sweep may be ahead of whoever listens.
+const FINDINGS_AHEAD: usize = 64;
+
 /// Sweeps the stores of `places` for ever, one of all replicas in every `interval`. To be dropped when the process ends.
 #[expect(clippy::disallowed_methods, reason = "a timer is what this is")]
 pub async fn run(uploads: Uploads, places: Vec<Arc<Place>>, interval: Duration, swept: impl Fn(&Report) + Send) {
-    let mut brooms = by_store(places);
+    let rules: Vec<_> = rules_of(&places).collect();
+    let mut brooms = by_store(&places, &rules);
     let mut until_sweep = jittered(interval);
     loop {
         let pause = until_sweep.min(FORGET);
@@ -64,17 +74,85 @@ async fn sweep(broom: &mut Broom, interval: Duration, swept: &(impl Fn(&Report) 
     }
 }
 
-/// One broom for each store: routes may share one.
-fn by_store(places: Vec<Arc<Place>>) -> Vec<Broom> {
+/// What a sweep that somebody asked for tells.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Told {
+    /// Something that it does.
+    Found(Finding),
+    /// That it is through with a store.
+    Swept {
+        /// The store.
+        store: String,
+        /// What it did there.
+        report: Report,
+    },
+    /// That it is not, and why.
+    Failed {
+        /// The store.
+        store: String,
+        /// Why.
+        why: String,
+    },
+}
+
+/// Sweeps the stores of `places` now, whoever has swept when: it may run beside other sweeps. `rules` are those of every route that
+/// keeps sessions there. Nothing happens until somebody listens, and nothing more when nobody does. With `rehearse` it only says what it
+/// would do; a small object is written even then, which tells the store's time.
+pub fn at_once(places: &[Arc<Place>], rules: &[(String, Rules)], rehearse: bool) -> BoxStream<'static, Told> {
+    let sweeps = by_store(places, rules).into_iter().map(move |broom| {
+        let (listener, findings) = mpsc::channel(FINDINGS_AHEAD);
+        let broom = broom.telling(listener);
+        let broom = if rehearse { broom.rehearsing() } else { broom };
+        let (end, ended) = oneshot::channel();
+        let sweep = stream::once(async move {
+            // Whoever would hear of it keeps this going.
+            let _ = end.send(sweep_now(broom).await);
+        });
+        let found = stream::select(findings.map(Some), sweep.map(|()| None));
+        // The end comes last, whatever is still on its way when it is there.
+        let found = found.filter_map(|found| future::ready(found.map(Told::Found)));
+        found.chain(stream::once(ended).filter_map(|ended| future::ready(ended.ok())))
+    });
+    stream::iter(sweeps).flatten().boxed()
+}
+
+async fn sweep_now(mut broom: Broom) -> Told {
+    let store = broom.store().to_string();
+    let swept = match broom.store().now().await {
+        Ok(now) => broom.sweep(now).await,
+        Err(error) => Err(error),
+    };
+    match swept {
+        Ok(report) => Told::Swept { store, report },
+        Err(error) => Told::Failed {
+            store,
+            why: error.to_string(),
+        },
+    }
+}
+
+/// The rules of each route.
+pub fn rules_of(places: &[Arc<Place>]) -> impl Iterator<Item = (String, Rules)> {
+    places.iter().map(|place| (place.route.clone(), place.rules.clone()))
+}
+
+/// One broom for each store: routes may share one. Each knows the rules of all routes, whose sessions may lie where one would not
+/// expect them.
+fn by_store(places: &[Arc<Place>], rules: &[(String, Rules)]) -> Vec<Broom> {
     let mut brooms: Vec<Broom> = Vec::new();
     for place in places {
-        match brooms
-            .iter_mut()
-            .find(|broom| broom.store().to_string() == place.store.to_string())
+        if brooms
+            .iter()
+            .any(|broom| broom.store().shares_sessions_with(&place.store))
         {
-            Some(broom) => broom.add(&place),
-            None => brooms.push(Broom::new(&place)),
+            continue;
         }
+        let mut broom = Broom::new(place);
+        for (route, rules) in rules {
+            broom.learn(route, rules);
+        }
+        brooms.push(broom);
     }
     brooms
 }

@@ -148,7 +148,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
             Error::NotFound | Error::BadName(_) => Self::NotFound,
-            Error::Denied(_) | Error::Corrupt(_) => Self::Internal(error.to_string()),
+            Error::Denied(_) | Error::Corrupt(_) | Error::Newer(_) => Self::Internal(error.to_string()),
             Error::Unavailable(_) | Error::Conflict | Error::UnknownUpload | Error::Full(_) => busy(error.to_string()),
         }
     }

@@ -15,4 +15,8 @@ impl Limits {
     /// How long after the record said `publishing` an unknown multipart upload counts as completed: far beyond the
     /// longest turn and the client's five minutes.
     pub const PUBLISHING_SETTLES: Duration = Duration::from_secs(15 * 60);
+
+    /// How long a session that was noted as expiring has to stir before it ends: far beyond the oldest view that a replica acts on, and
+    /// the longest turn.
+    pub const EXPIRING_LASTS: Duration = Duration::from_secs(3600);
 }

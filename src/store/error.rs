@@ -28,9 +28,12 @@ pub enum Error {
     /// No space, or a quota is used up.
     #[error("the store is full: {0}")]
     Full(String),
-    /// What is stored cannot be understood, or needs a newer version of this program.
+    /// What is stored cannot be understood.
     #[error("stored data cannot be read: {0}")]
     Corrupt(String),
+    /// What is stored says of itself that this version of the program must not read it.
+    #[error("stored data cannot be read: {0}")]
+    Newer(String),
 }
 
 /// Why a multipart upload was not completed.

@@ -513,7 +513,7 @@ async fn a_record_of_a_newer_program_is_refused_with_the_way_out() {
         .await
         .unwrap();
     let error = store.read_record(record.id).await.unwrap_err();
-    assert!(matches!(error, Error::Corrupt(_)));
+    assert!(matches!(error, Error::Newer(_)));
     assert!(error.to_string().contains("upgrade this replica"), "{error}");
 }
 

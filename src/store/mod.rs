@@ -52,6 +52,8 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     /// How it is called in logs: its URL.
     name: String,
+    /// Where its sessions are kept, however its URL is written: stores that say the same here share them.
+    home: String,
     /// Where files are published.
     destination: Arc<dyn Bucket>,
     /// Where sessions are kept: the same bucket, unless the route has a staging URL of its own.
@@ -82,6 +84,7 @@ impl Store {
     /// A store over these buckets, which may be one.
     fn over(name: String, destination: Arc<dyn Bucket>, sessions: Arc<dyn Bucket>, layout: Layout) -> Self {
         Self(Arc::new(Inner {
+            home: name.clone(),
             name,
             destination,
             sessions,
@@ -90,8 +93,8 @@ impl Store {
         }))
     }
 
-    /// The same store, its requests counted.
-    fn observed(&self, metrics: &Metrics) -> Self {
+    /// The same store, its requests counted, its sessions at `home`.
+    fn observed(&self, home: String, metrics: &Metrics) -> Self {
         let watch = |bucket: &Arc<dyn Bucket>| -> Arc<dyn Bucket> {
             Arc::new(Observed::new(Arc::clone(bucket), metrics.clone()))
         };
@@ -102,7 +105,19 @@ impl Store {
             layout,
             ..
         } = &*self.0;
-        Self::over(name.clone(), watch(destination), watch(sessions), layout.clone())
+        Self(Arc::new(Inner {
+            name: name.clone(),
+            home,
+            destination: watch(destination),
+            sessions: watch(sessions),
+            layout: layout.clone(),
+            careful: AtomicBool::new(false),
+        }))
+    }
+
+    /// Whether the sessions of both are the same ones: routes may share a bucket, and write its URL in different ways.
+    pub fn shares_sessions_with(&self, other: &Self) -> bool {
+        self.0.home == other.0.home
     }
 
     /// Whether `key` may be used in this store: [`Key`] knows the default reserved prefix and the longest name only, not the

@@ -107,7 +107,7 @@ fn of_error(error: &Error) -> StoreOutcome {
         Error::Unavailable(_) => StoreOutcome::Unavailable,
         Error::Denied(_) => StoreOutcome::Denied,
         Error::Full(_) => StoreOutcome::Full,
-        Error::BadName(_) | Error::Corrupt(_) => StoreOutcome::Failed,
+        Error::BadName(_) | Error::Corrupt(_) | Error::Newer(_) => StoreOutcome::Failed,
     }
 }
 
@@ -277,7 +277,7 @@ mod tests {
     #[tokio::test]
     async fn every_request_is_counted_by_what_it_was_and_how_it_ended() {
         let metrics = Metrics::new([]);
-        let store = Store::memory().observed(&metrics);
+        let store = Store::memory().observed(String::new(), &metrics);
         let (key, id) = (Key::parse("file").unwrap(), SessionId::new(random_id()));
         assert!(store.look(&key).await.unwrap().is_none());
         store

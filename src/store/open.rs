@@ -17,10 +17,11 @@ use super::bucket::Bucket;
 use super::error::told;
 use super::google::GoogleBucket;
 use super::keys::{Assembly, Layout};
-use super::local::LocalDirectory;
+use super::local::{LocalDirectory, OpenFailure};
 use super::memory::MemoryBucket;
 use super::s3::S3Bucket;
 use super::{Settings, Store};
+use crate::clock::random_id;
 use crate::metrics::Metrics;
 
 /// How connections are made unless the options say otherwise. By object_store's names.
@@ -54,10 +55,31 @@ fn retries() -> RetryConfig {
 
 /// Why a store can't be used as it is configured.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("the store {url} cannot be opened: {why}")]
-pub struct OpenError {
-    url: String,
-    why: String,
+pub enum OpenError {
+    /// Its settings make no sense.
+    #[error("the store {url} cannot be opened: {why}")]
+    Settings {
+        /// The store.
+        url: String,
+        /// A sentence for whoever wrote them.
+        why: String,
+    },
+    /// It is a directory on which another process works.
+    #[error("the store {url} cannot be opened: {why}")]
+    InUse {
+        /// The store.
+        url: String,
+        /// Which directory, and what to do.
+        why: String,
+    },
+    /// It is only in the memory of the process that serves it, or a directory that nobody has made yet.
+    #[error("the store {url} holds nothing: {why}")]
+    Nothing {
+        /// The store.
+        url: String,
+        /// Why.
+        why: &'static str,
+    },
 }
 
 /// Options by object_store's names, secrets included.
@@ -72,13 +94,17 @@ impl Store {
     pub fn open(settings: &Settings, metrics: &Metrics) -> Result<Self, OpenError> {
         let about = |url: &str| {
             let url = url.to_owned();
-            move |why: String| OpenError { url, why }
+            move |why: Refused| why.about(url)
         };
-        let place = Place::parse(&settings.url).map_err(about(&settings.url))?;
+        let place = Place::parse(&settings.url)
+            .map_err(Refused::from)
+            .map_err(about(&settings.url))?;
         let staging_url = settings.staging.as_ref().unwrap_or(&settings.url);
-        let staging = Place::parse(staging_url).map_err(about(staging_url))?;
+        let staging = Place::parse(staging_url)
+            .map_err(Refused::from)
+            .map_err(about(staging_url))?;
         let layout = Layout::new(&place.prefix, &staging.prefix, &settings.reserved_prefix);
-        let layout = layout.map_err(|bad| about(&settings.url)(bad.to_string()))?;
+        let layout = layout.map_err(|bad| about(&settings.url)(bad.to_string().into()))?;
 
         let exposed = settings
             .options
@@ -91,7 +117,60 @@ impl Store {
         } else {
             staging.open(&options, layout.assembly()).map_err(about(staging_url))?
         };
-        Ok(Self::over(settings.url.clone(), destination, sessions, layout).observed(metrics))
+        let (bucket, prefix) = (staging.home(&options), staging.prefix.trim_matches('/'));
+        let home = format!("{bucket} {prefix} {}", settings.reserved_prefix);
+        Ok(Self::over(settings.url.clone(), destination, sessions, layout).observed(home, metrics))
+    }
+
+    /// The same, for somebody who only wants to see what is there: makes no directory.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; [`OpenError::Nothing`] for what is not there, or only within another process.
+    pub fn open_existing(settings: &Settings, metrics: &Metrics) -> Result<Self, OpenError> {
+        let urls = [Some(&settings.url), settings.staging.as_ref()];
+        for url in urls.into_iter().flatten() {
+            let nothing = |why| OpenError::Nothing { url: url.clone(), why };
+            match Place::parse(url).map(|place| place.bucket) {
+                Ok(BucketName::Memory) => return Err(nothing("it is in the memory of the gateway that serves it")),
+                Ok(BucketName::Directory(directory)) if !directory.is_dir() => {
+                    return Err(nothing("there is no such directory"));
+                }
+                // What is wrong with the others is told when they are opened.
+                _ => {}
+            }
+        }
+        Self::open(settings, metrics)
+    }
+}
+
+/// Why a bucket can't be opened.
+enum Refused {
+    Settings(String),
+    InUse(String),
+}
+
+impl Refused {
+    fn about(self, url: String) -> OpenError {
+        match self {
+            Self::Settings(why) => OpenError::Settings { url, why },
+            Self::InUse(why) => OpenError::InUse { url, why },
+        }
+    }
+}
+
+impl From<String> for Refused {
+    fn from(why: String) -> Self {
+        Self::Settings(why)
+    }
+}
+
+impl From<OpenFailure> for Refused {
+    fn from(failure: OpenFailure) -> Self {
+        let why = failure.to_string();
+        match failure {
+            OpenFailure::InUse { .. } => Self::InUse(why),
+            OpenFailure::Unusable { .. } | OpenFailure::Unsuitable { .. } => Self::Settings(why),
+        }
     }
 }
 
@@ -149,7 +228,32 @@ impl Place {
         Ok(Self { bucket, prefix })
     }
 
-    fn open(&self, options: &Options, assembly: Assembly) -> Result<Arc<dyn Bucket>, String> {
+    /// Where this is, however its URL was written: the bucket, and what decides on whose it is.
+    fn home(&self, options: &Options) -> String {
+        let whose = options.iter().filter(|(name, _)| {
+            let name = name.to_ascii_lowercase();
+            ["endpoint", "base_url", "account_name"]
+                .iter()
+                .any(|word| name.contains(word))
+        });
+        let whose: Vec<_> = whose.map(|(name, value)| format!("{name}={value}")).collect();
+        let bucket = match &self.bucket {
+            BucketName::S3(bucket) => format!("s3://{bucket}"),
+            BucketName::Google(bucket) => format!("gs://{bucket}"),
+            BucketName::Azure { container, account } => {
+                format!("az://{container}@{}", account.as_deref().unwrap_or(""))
+            }
+            // Each one is a store of its own.
+            BucketName::Memory => format!("memory:///{}", random_id()),
+            BucketName::Directory(directory) => {
+                let directory = directory.canonicalize().or_else(|_| std::path::absolute(directory));
+                format!("file://{}", directory.unwrap_or_default().display())
+            }
+        };
+        format!("{bucket} {}", whose.join(" "))
+    }
+
+    fn open(&self, options: &Options, assembly: Assembly) -> Result<Arc<dyn Bucket>, Refused> {
         let connector = Connector::over(ReqwestConnector::default());
         match &self.bucket {
             BucketName::S3(bucket) => Ok(Arc::new(s3(bucket, options, &connector)?)),
@@ -160,8 +264,7 @@ impl Place {
             BucketName::Memory => Ok(Arc::new(MemoryBucket::with(options)?)),
             BucketName::Directory(directory) => {
                 none_of(options)?;
-                let open = LocalDirectory::open(directory).map_err(|failure| failure.to_string())?;
-                Ok(Arc::new(open))
+                Ok(Arc::new(LocalDirectory::open(directory)?))
             }
         }
     }
@@ -546,7 +649,7 @@ mod tests {
             ..Settings::default()
         };
         let store = Store::open(&settings, &Metrics::new([])).unwrap();
-        let id = crate::bits::SessionId::new(crate::clock::random_id());
+        let id = crate::bits::SessionId::new(random_id());
         store.create_tail(id, 0, vec!["abc".into()]).await.unwrap();
         let before = crate::session::Before::Absent;
         store

@@ -69,9 +69,12 @@ impl From<Error> for Unclear {
             // `object_store` repeats requests by itself, so even a refusal may be the echo of one's own success;
             // and every 409 arrives as "already exists", whatever it means.
             Error::Conflict | Error::NotFound | Error::Unavailable(_) => Self::Look(error),
-            Error::UnknownUpload | Error::Denied(_) | Error::Full(_) | Error::BadName(_) | Error::Corrupt(_) => {
-                Self::Failed(error)
-            }
+            Error::UnknownUpload
+            | Error::Denied(_)
+            | Error::Full(_)
+            | Error::BadName(_)
+            | Error::Corrupt(_)
+            | Error::Newer(_) => Self::Failed(error),
         }
     }
 }

@@ -95,6 +95,8 @@ pub struct ListedSession {
     pub objects: u64,
     /// Bytes in them.
     pub bytes: u64,
+    /// Its tails: listed before the record is read, so that both together tell the next offset.
+    pub tails: Tails,
 }
 
 /// A record as a list shows it.
@@ -156,7 +158,7 @@ impl Store {
                 Ok(Some(found)) if over.is_some_and(|over| over.same_as(&found.version)) => {}
                 Ok(None) if over.is_none() => {}
                 Ok(_) => return Err(Error::Conflict),
-                Err(error @ Error::Corrupt(_)) => return Err(error),
+                Err(error @ (Error::Corrupt(_) | Error::Newer(_))) => return Err(error),
                 Err(error) => last = error,
             }
             if !patience.again().await {
@@ -168,7 +170,8 @@ impl Store {
     /// Reads the record of a session; `None` when there is none.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] when it is not a record, or one of a version that this program can't read; else trouble with the store.
+    /// [`Error::Corrupt`] when it is not a record, [`Error::Newer`] when it is one of a version that this program can't read; else
+    /// trouble with the store.
     pub async fn read_record(&self, id: SessionId) -> Result<Option<Stored>, Error> {
         let path = self.layout().object(id, &Name::Record);
         let read = async {
@@ -181,7 +184,7 @@ impl Store {
             Err(Error::NotFound) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let record = decode(&bytes).map_err(|why| Error::Corrupt(format!("the record of session {id}: {why}")))?;
+        let record = decode(&bytes).map_err(|unreadable| unreadable.of(id))?;
         Ok(Some(Stored {
             record,
             version: Version::of(&meta),
@@ -323,6 +326,7 @@ impl ListedSession {
             newest: Timestamp::default(),
             objects: 0,
             bytes: 0,
+            tails: Tails::none(),
         }
     }
 
@@ -333,6 +337,9 @@ impl ListedSession {
                 version: Version::of(meta),
                 modified: timestamp(meta),
             });
+        }
+        if let Name::Tail(from) = *name {
+            self.tails.insert(from, from.saturating_add(meta.size));
         }
         self.newest = self.newest.max(timestamp(meta));
         self.objects += 1;
@@ -351,17 +358,40 @@ fn encode(record: &Record) -> Result<Bytes, Error> {
     Ok(bytes.into())
 }
 
+/// Why a record can't be read.
+enum Unreadable {
+    Corrupt(String),
+    /// The oldest format whose readers may read it.
+    Newer(u32),
+}
+
+impl Unreadable {
+    fn of(self, id: SessionId) -> Error {
+        match self {
+            Self::Corrupt(why) => Error::Corrupt(format!("the record of session {id}: {why}")),
+            Self::Newer(format) => Error::Newer(format!(
+                "the record of session {id}: a newer version of this program wrote it in format {format}, this one reads up to format \
+                 {RECORD_VERSION}: upgrade this replica"
+            )),
+        }
+    }
+}
+
+impl From<serde_json::Error> for Unreadable {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Corrupt(error.to_string())
+    }
+}
+
 /// The only thing that refuses a record is that it says so itself: everything unknown is kept.
-fn decode(bytes: &[u8]) -> Result<Record, String> {
+fn decode(bytes: &[u8]) -> Result<Record, Unreadable> {
     #[derive(serde::Deserialize)]
     struct Reader {
         min_reader: u32,
     }
-    let Reader { min_reader } = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let Reader { min_reader } = serde_json::from_slice(bytes)?;
     if min_reader > RECORD_VERSION {
-        return Err(format!(
-            "a newer version of this program wrote it in format {min_reader}, this one reads up to format {RECORD_VERSION}: upgrade this replica"
-        ));
+        return Err(Unreadable::Newer(min_reader));
     }
-    serde_json::from_slice(bytes).map_err(|error| error.to_string())
+    Ok(serde_json::from_slice(bytes)?)
 }

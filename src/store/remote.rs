@@ -70,9 +70,10 @@ impl<'a> Publication<'a> {
                 return Err(CompleteError::Changed);
             }
             (Some(_), Attempt::InvalidPart(why)) => return Err(CompleteError::InvalidPart(why)),
-            (Some(_), Attempt::Failed(error @ (Error::Denied(_) | Error::Full(_) | Error::Corrupt(_)))) => {
-                return Err(error.into());
-            }
+            (
+                Some(_),
+                Attempt::Failed(error @ (Error::Denied(_) | Error::Full(_) | Error::Corrupt(_) | Error::Newer(_))),
+            ) => return Err(error.into()),
             // Unclear, or refused although the condition holds: S3 answers 409 while another write to the key is under way.
             (_, Attempt::Failed(error)) => error,
             (None, Attempt::InvalidPart(why)) => Error::Unavailable(why),

@@ -10,8 +10,10 @@
 
 mod append;
 mod body;
+mod overview;
 mod place;
 mod refused;
+mod register;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -28,8 +30,10 @@ use dashmap::DashMap;
 use tracing::info;
 
 pub use body::{Body, BodyBroken};
+pub use overview::{Detail, Filter, More, Overview, Standing};
 pub use place::{Asked, Coordination, Durability, Place, Rules};
 pub use refused::Refused;
+pub use register::{NotCancelled, Register};
 pub use settings::{MemorySettings, Settings};
 
 use crate::bits::{ContentRange, SessionId};

@@ -421,9 +421,12 @@ impl From<Error> for Refused {
             Error::BadName(_) => Self::InvalidArgument("no file can have this name here"),
             // An admin can put each of these right while the client waits: never an answer that ends its job. An object that is not
             // found says nothing about the session: only its record does.
-            Error::NotFound | Error::Conflict | Error::Unavailable(_) | Error::Denied(_) | Error::Corrupt(_) => {
-                busy(error.to_string())
-            }
+            Error::NotFound
+            | Error::Conflict
+            | Error::Unavailable(_)
+            | Error::Denied(_)
+            | Error::Corrupt(_)
+            | Error::Newer(_) => busy(error.to_string()),
         }
     }
 }
