@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Runtime};
+use futures::stream::{BoxStream, StreamExt};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 use tracing::{error, info, warn};
 
-use crate::admin::{self, Health, Pages, StoreHealth};
+use crate::admin::{self, Guard, Health, Pages, Room, Sessions, StoreHealth};
 use crate::bits::HostId;
 use crate::budget::Budget;
 use crate::cleanup;
@@ -25,7 +26,7 @@ use crate::gateway::{BindError, Door, Gateway, Limits, Parts, Route, raise_open_
 use crate::metrics::{CleanupOutcome, Metrics};
 use crate::store::{OpenError, ProbeError, Store};
 use crate::telemetry;
-use crate::upload::{Coordination, Place, Uploads};
+use crate::upload::{Coordination, Place, Register, Uploads};
 
 /// Exit codes beyond success (sysexits.h), as users and supervisors know them.
 pub mod exit {
@@ -176,7 +177,15 @@ impl App {
             metrics: metrics.clone(),
             threads,
         });
-        open_admin(admin_door, &health, &metrics, budget)?;
+        let places: Vec<_> = stores.iter().map(|store| Arc::clone(&store.place)).collect();
+        let sessions = Sessions {
+            guard: Guard::new(admin_door.address(), settings.server.admin_token.clone()),
+            register: Register::new(uploads.clone(), places.clone()),
+            sweep: Box::new(move |dry_run| sweep(&places, dry_run)),
+            runtime: Handle::current(),
+            room: Room::default(),
+        };
+        open_admin(admin_door, &health, &metrics, budget, sessions)?;
         Ok(Self {
             gateway,
             doors,
@@ -389,7 +398,20 @@ fn limits(settings: &Settings) -> Limits {
     }
 }
 
-fn open_admin(door: Door, health: &Arc<Health>, metrics: &Metrics, budget: Budget) -> Result<(), Failed> {
+/// Sweeps now, and tells in lines of JSON.
+fn sweep(places: &[Arc<Place>], dry_run: bool) -> BoxStream<'static, String> {
+    let rules: Vec<_> = cleanup::rules_of(places).collect();
+    let told = cleanup::at_once(places, &rules, dry_run);
+    told.map(|told| admin::line(&told)).boxed()
+}
+
+fn open_admin(
+    door: Door,
+    health: &Arc<Health>,
+    metrics: &Metrics,
+    budget: Budget,
+    sessions: Sessions,
+) -> Result<(), Failed> {
     let metrics = metrics.clone();
     let pages = Pages {
         health: Arc::clone(health),
@@ -397,6 +419,7 @@ fn open_admin(door: Door, health: &Arc<Health>, metrics: &Metrics, budget: Budge
             metrics.set_buffer(budget.used(), budget.total());
             metrics.render()
         }),
+        sessions,
     };
     info!(listener = "admin", address = %door.address(), "listening");
     Ok(admin::open(TcpListener::from(door), pages)?)

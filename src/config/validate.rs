@@ -21,6 +21,9 @@ const MOST_PARTS: u64 = 10_000;
 /// The smallest fragment of a client: a smaller limit would refuse it for ever (protocol digest, part 0).
 const SMALLEST_FRAGMENT: u64 = 5 << 10;
 
+/// A token that takes longer to guess than anybody has time.
+const SHORTEST_TOKEN: usize = 16;
+
 /// What IIS allows for a BITSHostId.
 const LONGEST_HOST_ID: usize = 300;
 
@@ -152,6 +155,18 @@ impl Check<'_> {
         if server.read_timeout < PATIENCE_OF_CLIENTS && !server.read_timeout.is_zero() {
             let reason = "a Windows client is silent for up to two minutes, and sends again what is given up before";
             self.warn("server.read_timeout", reason);
+        }
+        if let Some(token) = &server.admin_token {
+            let token = token.expose();
+            if token.len() < SHORTEST_TOKEN {
+                let reason = format!("has {} characters, at least {SHORTEST_TOKEN}", token.len());
+                self.report("server.admin_token", reason);
+            } else if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+                self.report(
+                    "server.admin_token",
+                    "holds characters that no header can carry: letters, digits and signs of ASCII only",
+                );
+            }
         }
         if server.threads > 1_024 {
             self.report("server.threads", "at most 1024; 0 means one for each core");

@@ -3,8 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::units::HttpOrigin;
 use crate::units::knob::settings;
+use crate::units::{HttpOrigin, Secret};
 
 settings! {
     /// Listeners, threads, and how long the gateway waits for a client.
@@ -12,9 +12,13 @@ settings! {
         /// Addresses to serve plain HTTP on. The default is reachable from this machine only; "0.0.0.0:8080" means
         /// every interface.
         pub listen: Vec<SocketAddr> = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))],
-        /// Address of /livez, /readyz, /startupz and /metrics. Whoever reaches it learns how busy the gateway is, so keep it away
-        /// from the network that the clients come from.
+        /// Address of /livez, /readyz, /startupz, /metrics, and of the sessions. Whoever reaches it learns how busy the gateway is, so
+        /// keep it away from the network that the clients come from.
         pub admin_listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 9090)),
+        /// Who presents this as a bearer token may list, cancel and sweep sessions at `admin_listen`: 16 characters or more, best given
+        /// as { file = "…" } or { env = "…" }. Without it that is possible on loopback only, for whoever uses this machine.
+        #[example = "{ file = \"/run/secrets/admin-token\" }"]
+        pub admin_token: Option<Secret> = None,
         /// How long SIGTERM waits for packets in flight, at most; the process ends as soon as the last one is answered. Stay below
         /// the time after which your supervisor kills (30 s in Kubernetes unless configured).
         pub grace_period: Duration = Duration::from_secs(30),

@@ -68,6 +68,17 @@ impl Secret {
         &self.value
     }
 
+    /// Whether `guess` is the secret. How long it takes tells nothing of how much of it is right.
+    pub fn is(&self, guess: &[u8]) -> bool {
+        let value = self.value.as_bytes();
+        let mut differs = usize::from(value.len() != guess.len());
+        for (at, byte) in guess.iter().enumerate() {
+            let own = value.get(at % value.len().max(1)).copied().unwrap_or_default();
+            differs |= usize::from(std::hint::black_box(own ^ byte));
+        }
+        std::hint::black_box(differs) == 0
+    }
+
     /// Where it was taken from.
     pub const fn source(&self) -> &SecretSource {
         &self.source
@@ -137,6 +148,23 @@ mod tests {
         let secret = SecretOr::<String>::Secret(Secret::inline("hunter2"));
         assert_eq!(format!("{secret:?}"), "Secret([redacted])");
         assert_eq!(secret.expose(), "hunter2");
+    }
+
+    #[test]
+    fn only_the_secret_itself_is_it() {
+        let secret = Secret::inline("hunter2");
+        assert!(secret.is(b"hunter2"));
+        for guess in [
+            &b""[..],
+            b"hunter",
+            b"hunter3",
+            b"Hunter2",
+            b"hunter2hunter2",
+            b"hunter2\0",
+        ] {
+            assert!(!secret.is(guess), "{guess:?}");
+        }
+        assert!(Secret::inline("").is(b"") && !Secret::inline("").is(b"x"));
     }
 
     #[test]

@@ -50,7 +50,12 @@ fn every_example_in_the_file_of_all_keys_can_be_used() {
     let secret = folder.path().join("s3");
     std::fs::write(&secret, "x").unwrap();
     std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    let text = reference::as_toml().replace("/run/secrets/s3", &secret.display().to_string());
+    let token = folder.path().join("token");
+    std::fs::write(&token, "a token that nobody can guess".replace(' ', "-")).unwrap();
+    std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let text = reference::as_toml()
+        .replace("/run/secrets/s3", &secret.display().to_string())
+        .replace("/run/secrets/admin-token", &token.display().to_string());
     let text = text
         .replace("\n#", "\n")
         .replace("\n ", "\n# ")

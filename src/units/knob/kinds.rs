@@ -164,6 +164,34 @@ impl Knob for HttpOrigin {
     }
 }
 
+impl Knob for Secret {
+    fn kind() -> Kind {
+        Kind::Secret
+    }
+
+    fn read(found: &Found, reading: &mut Reading<'_>) -> Option<Self> {
+        let secret = read_secret(found, reading)?;
+        if secret.expose().is_empty() {
+            reading.report(&found.place, "may not be empty");
+            return None;
+        }
+        Some(secret)
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Text(show_secret(self))
+    }
+}
+
+/// Where a secret comes from, or that it is one.
+fn show_secret(secret: &Secret) -> String {
+    match secret.source() {
+        SecretSource::Inline => in_quotes("[redacted]"),
+        SecretSource::File(file) => format!("{{ file = {} }}", in_quotes(&file.display().to_string())),
+        SecretSource::Variable(name) => format!("{{ env = {} }}", in_quotes(name)),
+    }
+}
+
 impl<K: Knob> Knob for Option<K> {
     fn kind() -> Kind {
         K::kind()
@@ -260,11 +288,7 @@ impl Knob for BTreeMap<String, SecretOr<String>> {
         let show = |(name, value): (&String, &SecretOr<String>)| {
             let text = match value {
                 SecretOr::Plain(value) => in_quotes(value),
-                SecretOr::Secret(secret) => match secret.source() {
-                    SecretSource::Inline => in_quotes("[redacted]"),
-                    SecretSource::File(file) => format!("{{ file = {} }}", in_quotes(&file.display().to_string())),
-                    SecretSource::Variable(name) => format!("{{ env = {} }}", in_quotes(name)),
-                },
+                SecretOr::Secret(secret) => show_secret(secret),
             };
             (name.clone(), text)
         };
