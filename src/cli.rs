@@ -2,6 +2,7 @@
 
 mod check;
 mod health;
+mod sessions;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -56,6 +57,12 @@ enum Command {
     Config(ConfigCommand),
     /// Upload a file as Windows does, and go on where the last run of the same command was interrupted
     Upload(client::Arguments),
+    /// List, show, cancel and sweep upload sessions
+    ///
+    /// In the stores themselves, for which no gateway has to run; or, with --admin, as a running gateway sees them, which is the only way
+    /// to the sessions in a local directory that it uses.
+    #[command(subcommand)]
+    Sessions(sessions::SessionsCommand),
     /// Say what an error code means that BITS or a server of it shows
     Explain {
         /// As Windows shows it: 0x80200020, -2145386464, 2149580832
@@ -149,6 +156,7 @@ fn run(command: Command) -> ExitCode {
         }
         Command::Config(ConfigCommand::Schema) => out(&format!("{:#}\n", config::schema::as_json())),
         Command::Upload(arguments) => block_on(client::command(arguments)),
+        Command::Sessions(command) => sessions::run(command),
         Command::Explain { code } => explain(code),
         Command::Healthcheck { configured, live } => configured
             .load()

@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(asked(&guard, true, &origin), Err(Unwelcome::Browser));
         // Typed into the address line by whoever sits there.
         assert_eq!(asked(&guard, false, &[here.clone(), (FETCH_SITE, "none")]), Ok(()));
-        assert_eq!(asked(&guard, true, &[here.clone()]), Err(Unwelcome::Intent));
+        assert_eq!(asked(&guard, true, std::slice::from_ref(&here)), Err(Unwelcome::Intent));
         assert_eq!(
             asked(&guard, true, &[here.clone(), (INTENT, "")]),
             Err(Unwelcome::Intent)

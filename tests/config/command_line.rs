@@ -34,6 +34,10 @@ fn a_wrong_command_line_ends_with_64() {
         &["serve", "--unknown"],
         &["explain", "BG_E_TOO_LARGE"],
         &["upload", "only-one-argument"],
+        &["sessions"],
+        &["sessions", "cancel"],
+        &["sessions", "list", "--admin", "127.0.0.1:9090"],
+        &["sessions", "list", "--silent-for", "5"],
         &[],
     ] {
         let (code, out, error) = said(&gateway(arguments));
@@ -183,7 +187,9 @@ fn the_version_is_told() {
 fn shells_get_their_completions() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let (code, out, _) = said(&gateway(&["completions", shell]));
-        assert!(code == Some(0) && out.contains("healthcheck"), "{shell}");
+        for word in ["healthcheck", "sessions", "dry-run"] {
+            assert!(code == Some(0) && out.contains(word), "{shell}: {word}");
+        }
     }
 }
 
