@@ -38,7 +38,7 @@ pub use settings::{MemorySettings, Settings};
 
 use crate::bits::{ContentRange, SessionId};
 use crate::budget::{Budget, Evict};
-use crate::clock::{Clock, random_id};
+use crate::clock::{Clock, Uptime, random_id};
 use crate::metrics::Metrics;
 use crate::session::{Answer, Before, Input, Record, Refusal, Session, Tails, Then};
 use crate::store::Key;
@@ -50,8 +50,12 @@ use work::{ATTEMPTS, Saved, Work, busy, refused};
 /// How long a packet waits for an older one of its session to stop: longer than any single request to the store.
 const TURN_PATIENCE: Duration = Duration::from_secs(90);
 
-/// A session that nobody asked for in this long is forgotten here: the store has all of it.
-const IDLE: Duration = Duration::from_secs(10 * 60);
+/// A session that nobody asked for in this long is forgotten here: the store has all of it. To load it again takes two requests, which a
+/// client that paused for so long does not notice.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// The same for one whose last bytes are nowhere else (`durability = "part"`): its client has to send them again.
+const VOLATILE_IDLE: Duration = Duration::from_secs(10 * 60);
 
 /// Every upload of this process. Cheap to clone.
 #[derive(Clone)]
@@ -227,7 +231,7 @@ impl Uploads {
     pub fn forget_idle(&self) {
         self.0
             .table
-            .retain(|_, entry| Arc::strong_count(entry) > 1 || !entry.is_idle(IDLE));
+            .retain(|_, entry| Arc::strong_count(entry) > 1 || !entry.is_idle(IDLE, VOLATILE_IDLE));
         // An entry that is forgotten, but stands in this list, would keep its place in memory.
         let mut holding = self.0.holding.lock().unwrap_or_else(PoisonError::into_inner);
         holding.retain(|entry| entry.strong_count() > 0);
@@ -281,8 +285,11 @@ impl Inner {
     }
 
     /// Gives the turn back.
-    fn done(&self, work: Work<'_>, entry: &Arc<Entry>) {
+    fn done(&self, mut work: Work<'_>, entry: &Arc<Entry>) {
         let holds = work.turn.view.as_ref().is_some_and(|view| view.held.is_some());
+        if let Some(view) = work.turn.view.as_mut() {
+            view.used = Uptime::now();
+        }
         drop(work);
         if holds && entry.enlist() {
             self.holding

@@ -847,3 +847,57 @@ proptest! {
         });
     }
 }
+
+/// Makes a session look as if nobody had asked for it in this long.
+async fn rest(uploads: &Uploads, place: &Arc<Place>, id: SessionId, by: Duration) {
+    let entry = uploads.0.entry(place, id);
+    let mut turn = entry.turn(TURN_PATIENCE).await.unwrap();
+    let view = turn.view.as_mut().unwrap();
+    view.used = view.used.before(by);
+}
+
+#[tokio::test]
+async fn an_idle_session_is_forgotten_with_all_that_it_holds_and_goes_on_where_it_was() {
+    let store = Store::memory();
+    let place = place(&store, rules(64));
+    let uploads = replica(KIB * KIB);
+    let data = pattern(300);
+    let (idle, busy) = (
+        uploads.create(&place, asked("f.bin")).await.unwrap(),
+        uploads.create(&place, asked("f.bin")).await.unwrap(),
+    );
+    send(&uploads, &place, idle, &data, 0, 100).await.verdict.unwrap();
+    send(&uploads, &place, busy, &data, 0, 100).await.verdict.unwrap();
+    assert!(uploads.0.budget.used() > 0, "what is beyond the last part is held");
+    rest(&uploads, &place, idle, IDLE).await;
+    rest(&uploads, &place, busy, IDLE / 2).await;
+    // That the record was not looked at for long says nothing: tails leave it alone.
+    age(&uploads, &place, busy, Duration::from_secs(30 * 60)).await;
+    uploads.forget_idle();
+    assert_eq!(uploads.remembered(), 1);
+    assert_eq!(send(&uploads, &place, busy, &data, 100, 250).await.next, Some(250));
+    assert_eq!(send(&uploads, &place, idle, &data, 100, 300).await.next, Some(300));
+    assert_eq!(stored(&store, "f.bin").await.unwrap(), data);
+}
+
+#[tokio::test]
+async fn a_session_whose_bytes_are_nowhere_else_is_remembered_for_longer() {
+    let store = Store::memory();
+    let rules = Rules {
+        durability: Durability::Part,
+        coordination: Coordination::SingleReplica,
+        ..rules(64)
+    };
+    let place = place(&store, rules);
+    let uploads = replica(KIB * KIB);
+    let data = pattern(300);
+    let id = uploads.create(&place, asked("f.bin")).await.unwrap();
+    send(&uploads, &place, id, &data, 0, 100).await.verdict.unwrap();
+    rest(&uploads, &place, id, IDLE).await;
+    uploads.forget_idle();
+    assert_eq!(send(&uploads, &place, id, &data, 100, 110).await.next, Some(110));
+    rest(&uploads, &place, id, VOLATILE_IDLE).await;
+    uploads.forget_idle();
+    assert_eq!(uploads.remembered(), 0);
+    assert_eq!(send(&uploads, &place, id, &data, 110, 120).await.next, Some(64));
+}

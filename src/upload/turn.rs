@@ -3,10 +3,11 @@
 //! The connection that carried the older packet may look alive long after its client gave it up. Between processes
 //! there is no turn: the store's conditional writes decide.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, MutexGuard, watch};
+use tokio::sync::{Mutex, MutexGuard, Notify};
 
 use super::view::View;
 
@@ -14,16 +15,23 @@ use super::view::View;
 #[derive(Debug)]
 pub(super) struct Entry {
     view: Mutex<Option<View>>,
-    newest: watch::Sender<u64>,
+    newest: Arc<Newest>,
     /// Whether it stands in the list of those that hold bytes.
     enlisted: AtomicBool,
+}
+
+/// The ticket of the newest packet. A channel would do the same, and be half of what an idle session costs.
+#[derive(Debug, Default)]
+struct Newest {
+    ticket: AtomicU64,
+    came: Notify,
 }
 
 /// The right to act for a session.
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
     pub(super) view: MutexGuard<'a, Option<View>>,
-    newest: watch::Receiver<u64>,
+    newest: Arc<Newest>,
     ticket: u64,
 }
 
@@ -31,7 +39,7 @@ impl Entry {
     pub(super) fn new(view: Option<View>) -> Self {
         Self {
             view: Mutex::new(view),
-            newest: watch::Sender::new(0),
+            newest: Arc::default(),
             enlisted: AtomicBool::new(false),
         }
     }
@@ -39,12 +47,9 @@ impl Entry {
     /// Takes the turn, waiting at most `patience` for the packet that has it to stop.
     /// `None` when it does not, or when a still newer packet came meanwhile.
     pub(super) async fn turn(&self, patience: Duration) -> Option<Turn<'_>> {
-        let mut ticket = 0;
-        self.newest.send_modify(|newest| {
-            *newest += 1;
-            ticket = *newest;
-        });
-        let newest = self.newest.subscribe();
+        let newest = Arc::clone(&self.newest);
+        let ticket = newest.ticket.fetch_add(1, Ordering::AcqRel) + 1;
+        newest.came.notify_waiters();
         let view = tokio::time::timeout(patience, self.view.lock()).await.ok()?;
         let turn = Turn { view, newest, ticket };
         (!turn.is_superseded()).then_some(turn)
@@ -72,28 +77,33 @@ impl Entry {
         self.view.try_lock().is_ok_and(|view| view.is_none())
     }
 
-    /// Whether nobody acts for the session and it was not looked at for `idle`.
-    pub(super) fn is_idle(&self, idle: Duration) -> bool {
-        self.view
-            .try_lock()
-            .is_ok_and(|view| view.as_ref().is_none_or(|view| view.looked.elapsed() >= idle))
+    /// Whether nobody acts for the session, and nobody has for `idle`; where bytes would be lost with it, for `volatile`.
+    pub(super) fn is_idle(&self, idle: Duration, volatile: Duration) -> bool {
+        let Ok(view) = self.view.try_lock() else { return false };
+        view.as_ref().is_none_or(|view| {
+            let idle = if view.volatile { volatile } else { idle };
+            view.used.elapsed() >= idle
+        })
     }
 }
 
 impl Turn<'_> {
     /// Whether a newer packet waits for the turn.
     pub(super) fn is_superseded(&self) -> bool {
-        *self.newest.borrow() != self.ticket
+        self.newest.ticket.load(Ordering::Acquire) != self.ticket
     }
 
     /// What resolves as soon as a newer packet waits for the turn.
     pub(super) fn superseded(&self) -> impl Future<Output = ()> + Send + 'static {
-        let mut newest = self.newest.clone();
-        let ticket = self.ticket;
+        let (newest, ticket) = (Arc::clone(&self.newest), self.ticket);
         async move {
-            // An error means that the entry is gone, and with it everybody who could wait.
-            if newest.wait_for(|newest| *newest != ticket).await.is_err() {
-                std::future::pending::<()>().await;
+            loop {
+                // Made before the look, it hears of every packet that comes after it.
+                let came = newest.came.notified();
+                if newest.ticket.load(Ordering::Acquire) != ticket {
+                    return;
+                }
+                came.await;
             }
         }
     }

@@ -23,6 +23,8 @@ pub(super) struct View {
     pub(super) modified: Option<Timestamp>,
     /// When the record was last read or written.
     pub(super) looked: Uptime,
+    /// When a packet was last at work on it.
+    pub(super) used: Uptime,
     /// When the tails were last listed.
     pub(super) listed: Uptime,
     /// Whether anything but the record may lie in the session's folder.
@@ -41,6 +43,7 @@ impl View {
             version,
             modified: None,
             looked: now,
+            used: now,
             listed: now,
             littered: false,
             volatile: false,
@@ -59,6 +62,7 @@ impl View {
             version: loaded.stored.version,
             modified: Some(loaded.stored.modified),
             looked: now,
+            used: now,
             listed: now,
             littered: true,
             volatile: false,

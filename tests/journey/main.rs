@@ -1,6 +1,7 @@
 //! Whole journeys: the real program, real sockets, real stores.
 
 mod broken_lines;
+mod idle;
 mod log;
 mod memory;
 mod replicas;
@@ -8,6 +9,7 @@ mod resumed;
 #[path = "../support/servers.rs"]
 #[allow(dead_code, reason = "shared: other tests need the other half")]
 mod servers;
+mod sessions;
 mod struck;
 mod support;
 mod transcripts;

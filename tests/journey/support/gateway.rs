@@ -31,6 +31,17 @@ impl Config {
         Self(format!("{server}[log]\nformat = \"json\"\n"))
     }
 
+    /// As the file that it is.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// With these lines of `[server]`.
+    pub fn server(mut self, lines: &str) -> Self {
+        self.0 = self.0.replacen("[server]\n", &format!("[server]\n{lines}\n"), 1);
+        self
+    }
+
     /// With these lines of `[limits]`.
     pub fn limits(mut self, lines: &str) -> Self {
         self.0 += &format!("[limits]\n{lines}\n");
@@ -41,6 +52,12 @@ impl Config {
     pub fn route(mut self, path: &str, lines: &str) -> Self {
         self.0 += &format!("[[routes]]\npath = \"{path}\"\ndownload = true\n{lines}\n");
         self
+    }
+}
+
+impl From<String> for Config {
+    fn from(text: String) -> Self {
+        Self(text)
     }
 }
 
@@ -159,6 +176,11 @@ impl Gateway {
         format!("http://{}{path}", self.address).parse().expect("a URL")
     }
 
+    /// Every line of the log so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.borrow().clone()
+    }
+
     /// Fetches a file, if there is one.
     pub async fn get(&self, path: &str) -> Option<Answer> {
         let answer = exchange(self.address, Packet::new("GET", path), b"")
@@ -170,10 +192,19 @@ impl Gateway {
 
     /// The highest resident set so far, in bytes.
     pub(crate) fn peak_memory(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// The memory that is the process's own now, in bytes: without pages of files that are mapped.
+    pub(crate) fn memory(&self) -> u64 {
+        self.status("RssAnon:")
+    }
+
+    fn status(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
         let line = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .find_map(|line| line.strip_prefix(name))
             .expect("a line of /proc");
         let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
         kib << 10

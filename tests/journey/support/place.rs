@@ -31,7 +31,15 @@ enum Kind {
 impl Place {
     /// An empty directory.
     pub(crate) fn directory() -> Self {
-        let directory = tempfile::tempdir().expect("room for files");
+        Self::of(tempfile::tempdir().expect("room for files"))
+    }
+
+    /// An empty directory below `folder`.
+    pub(crate) fn directory_in(folder: &str) -> Self {
+        Self::of(tempfile::tempdir_in(folder).expect("room for files"))
+    }
+
+    fn of(directory: TempDir) -> Self {
         let url = directory.path().to_str().expect("a name of letters").to_owned();
         Self {
             settings: Settings {
@@ -109,6 +117,15 @@ impl Place {
                     .await
                     .expect("it is there");
             }
+        }
+    }
+
+    /// The record of a session in a directory, which is named as on the wire.
+    pub(crate) fn record(&self, session: &str) -> PathBuf {
+        let id = session.trim_matches(['{', '}']).to_lowercase();
+        match &self.kind {
+            Kind::Directory(directory) => directory.path().join(format!(".bits-gateway/sessions/{id}/record")),
+            Kind::Bucket { .. } => panic!("records in a bucket are no files"),
         }
     }
 
