@@ -56,12 +56,12 @@ fn open_store(route: &Route) -> Result<String, (u8, String)> {
 
 /// What the store was found to do, when that is enough.
 async fn try_store(route: &Route) -> Result<String, (u8, String)> {
-    let found = open(route)?.probe().await;
     let shared = route.upload.coordination == Coordination::Shared;
-    match found.and_then(|found| found.suffice(shared).map(|()| found)) {
-        Ok(found) => Ok(format!(": {found}")),
-        Err(lacks @ ProbeError::Lacks { .. }) => Err((CONFIG, lacks.to_string())),
-        Err(unclear @ ProbeError::Unclear(_)) => Err((UNAVAILABLE, unclear.to_string())),
+    let unclear = |error: ProbeError| (UNAVAILABLE, error.to_string());
+    let found = open(route)?.probe().await.map_err(unclear)?;
+    match found.suffice(shared) {
+        Ok(()) => Ok(format!(": {found}")),
+        Err(lacks) => Err((CONFIG, format!("{lacks} (found: {found})"))),
     }
 }
 

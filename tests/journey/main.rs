@@ -1,6 +1,9 @@
 //! Whole journeys: the real program, real sockets, real stores.
 
 mod broken_lines;
+#[path = "../store/http.rs"]
+#[allow(dead_code, reason = "shared: other tests need the other half")]
+mod http;
 mod idle;
 mod log;
 mod memory;
@@ -13,4 +16,5 @@ mod sessions;
 mod struck;
 mod support;
 mod transcripts;
+mod unfit;
 mod whole;

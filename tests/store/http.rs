@@ -156,6 +156,39 @@ impl Proxy {
         Self { server, choice }
     }
 
+    /// A proxy to a server that has never heard of some headers: they are gone from every request.
+    #[allow(dead_code, reason = "shared: other tests need the other half")]
+    pub(crate) async fn deaf_to(headers: &'static [&'static str], port: u16) -> Self {
+        let server = Server::start(move |mut request| async move {
+            request.headers.retain(|(name, _)| !headers.contains(&name.as_str()));
+            pass(port, &request).await
+        })
+        .await;
+        let choice: Choice = Box::new(|_| None);
+        Self {
+            server,
+            choice: Arc::new(Mutex::new(choice)),
+        }
+    }
+
+    /// A proxy that refuses every request with one of these headers as something that it does not know.
+    #[allow(dead_code, reason = "shared: other tests need the other half")]
+    pub(crate) async fn refusing(headers: &'static [&'static str], port: u16) -> Self {
+        let server = Server::start(move |request| async move {
+            if headers.iter().any(|name| request.header(name).is_some()) {
+                let body = b"<Error><Code>NotImplemented</Code><Message>A header implies functionality that is not implemented</Message></Error>";
+                return answer(501, &[], body);
+            }
+            pass(port, &request).await
+        })
+        .await;
+        let choice: Choice = Box::new(|_| None);
+        Self {
+            server,
+            choice: Arc::new(Mutex::new(choice)),
+        }
+    }
+
     /// Spoils the next requests that `matches`, one after the other.
     pub(crate) fn spoil(&self, matches: impl Fn(&Request) -> bool + Send + 'static, spoils: &'static [Spoil]) {
         let mut spoils = spoils.iter().copied();

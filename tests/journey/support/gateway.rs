@@ -210,6 +210,13 @@ impl Gateway {
         kib << 10
     }
 
+    /// Waits until it ends by itself: its exit code.
+    pub async fn end(&mut self) -> Option<i32> {
+        until("it ends", async || self.child.try_wait().expect("a child"))
+            .await
+            .code()
+    }
+
     /// `kill -9`, and nothing is left of it but its files.
     pub fn kill(&mut self) {
         self.child.kill().expect("it runs");
