@@ -1,6 +1,7 @@
 //! A session as the bucket knows it: the stored record.
 //!
-//! Strict in nothing: unknown fields of a newer version are kept through a rewrite, and only `min_reader` refuses.
+//! Strict in nothing: unknown fields of a newer version are kept through a rewrite, and only `min_reader` refuses. What is kept are
+//! fields of [`Record`] itself: a version that adds one further inside, or a phase, raises `min_reader`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
