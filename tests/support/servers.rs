@@ -45,7 +45,20 @@ impl SeaweedFs {
         Self::begin(false)
     }
 
+    /// Ports that were free a moment ago may be taken when the server gets to them: then it is begun again.
     fn begin(asks_for_signatures: bool) -> Self {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match Self::attempt(asks_for_signatures) {
+                Ok(server) => return server,
+                Err(why) if attempts < 3 && why.contains("address already in use") => {}
+                Err(why) => panic!("{why}"),
+            }
+        }
+    }
+
+    fn attempt(asks_for_signatures: bool) -> Result<Self, String> {
         // Every port has a second one for its protocol between servers, which it would else choose by itself.
         let ports = free_ports::<8>();
         let folder = TempDir::new().expect("a folder");
@@ -88,16 +101,16 @@ impl SeaweedFs {
         let (bucket, file) = (format!("POST /buckets/{BUCKET}/ HTTP/1.1"), "PUT /ready HTTP/1.1");
         server.wait_until("the file server makes folders", || {
             answers(filer, &bucket, "", &["201", "409"])
-        });
+        })?;
         // A file with content needs a volume, which is there a little later.
         server.wait_until("the file server takes files", || {
             answers(filer, file, "ready", &["201"])
-        });
+        })?;
         // Without a signature it refuses, which is an answer.
         server.wait_until("the S3 server answers", || {
             answers(s3, &format!("GET /{BUCKET} HTTP/1.1"), "", &["403", "200"])
-        });
-        Self { server, port: s3 }
+        })?;
+        Ok(Self { server, port: s3 })
     }
 
     /// Settings of a store in the bucket, below `prefix`.
@@ -155,7 +168,8 @@ impl Azurite {
         command.arg("--location").arg(folder.path().join("data"));
         let mut server = Server::start(command, folder);
         let head = new_container(port);
-        server.wait_until("it makes a container", || answers(port, &head, "", &["201", "409"]));
+        let made = server.wait_until("it makes a container", || answers(port, &head, "", &["201", "409"]));
+        made.unwrap_or_else(|why| panic!("{why}"));
         Self { server, port }
     }
 
@@ -243,17 +257,18 @@ impl Server {
     }
 
     /// Asks again and again until it is ready.
-    fn wait_until(&mut self, goal: &str, ready: impl Fn() -> bool) {
+    fn wait_until(&mut self, goal: &str, ready: impl Fn() -> bool) -> Result<(), String> {
         let begin = Instant::now();
         while !ready() {
             let ended = self.process.try_wait().expect("its state");
             let late = begin.elapsed() > PATIENCE;
             if ended.is_some() || late {
                 let how = ended.map_or_else(|| "not in time".to_owned(), |status| format!("it ended: {status}"));
-                panic!("waiting until {goal}: {how}\n{}\n{}", self.what, self.log());
+                return Err(format!("waiting until {goal}: {how}\n{}\n{}", self.what, self.log()));
             }
             pause();
         }
+        Ok(())
     }
 }
 

@@ -45,6 +45,8 @@ impl Gateway {
         if token.is_some() && url.scheme() == "http" && !is_local(&url) {
             say("warning: the token goes over the network in plain text; put TLS in front of the admin listener\n");
         }
+        // Without a provider of its own, TLS takes the one of the process. Whoever installed one before us is right too.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
             .connect_timeout(CONNECTING)
             .tcp_keepalive(KEEP_ALIVE)
