@@ -21,6 +21,10 @@ pub(super) trait Bucket: std::fmt::Debug + Send + Sync {
         true
     }
 
+    /// Whether no condition is sent to the store from now on, and each is held by looking before instead: enough for one process. Says
+    /// nothing to kinds of stores of which every one holds them.
+    fn work_alone(&self, _alone: bool) {}
+
     /// Begins a multipart upload to `path`; the published object will name `session` where the store keeps metadata.
     async fn begin(&self, path: &Path, session: SessionId) -> Result<UploadId, Error>;
 

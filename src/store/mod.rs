@@ -1,5 +1,6 @@
 //! The warehouse: records, parts, tails and objects in a bucket. The only room that names `object_store`.
 
+mod alone;
 mod azure;
 mod bucket;
 mod error;
@@ -138,6 +139,12 @@ impl Store {
     /// What the probe found: whether a destination has to be looked at before something is published there.
     fn take_care(&self, careful: bool) {
         self.0.careful.store(careful, Ordering::Relaxed);
+    }
+
+    /// Whether conditions are held by this process, because the store holds none.
+    fn work_alone(&self, alone: bool) {
+        self.0.destination.work_alone(alone);
+        self.0.sessions.work_alone(alone);
     }
 
     fn is_careful(&self) -> bool {

@@ -151,6 +151,10 @@ impl Bucket for Observed {
         self.bucket().forgets_uploads()
     }
 
+    fn work_alone(&self, alone: bool) {
+        self.bucket().work_alone(alone);
+    }
+
     async fn begin(&self, path: &Path, session: SessionId) -> Result<UploadId, Error> {
         self.over(StoreOperation::BeginMultipart, self.bucket().begin(path, session))
             .await

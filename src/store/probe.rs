@@ -127,6 +127,7 @@ impl Store {
     /// [`ProbeError::Unclear`] when the store does not answer, or denies access.
     pub async fn probe(&self) -> Result<Capabilities, ProbeError> {
         let run = random_id();
+        self.work_alone(false);
         let tried = self.try_out(run).await;
         let cleared = self.clear_up(run).await;
         let capabilities = tried?;
@@ -143,6 +144,8 @@ impl Store {
         let list_after_create = self.lists(&plain).await?;
         let conditional_create = races(sessions, &self.layout().probe(run, "race")).await?;
         let compare_and_swap = swaps(sessions, &self.layout().probe(run, "swap")).await?;
+        // A store that refuses conditions rather than ignore them would else refuse all that comes.
+        self.work_alone(!conditional_create || !compare_and_swap);
 
         let path = self.layout().probe_destination(run, "parts");
         let session = SessionId::new(run);

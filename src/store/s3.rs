@@ -11,6 +11,7 @@ use object_store::multipart::MultipartStore;
 use object_store::signer::{SignedUrlOptions, Signer};
 use object_store::{ObjectStore, PutMultipartOptions, PutPayload, path::Path};
 
+use super::alone::Alone;
 use super::bucket::Bucket;
 use super::objects::attributes;
 use super::records::bare;
@@ -27,7 +28,7 @@ const SIGNATURE: Duration = Duration::from_secs(300);
 /// A bucket on S3.
 #[derive(Debug)]
 pub(super) struct S3Bucket {
-    store: AmazonS3,
+    store: Alone<AmazonS3>,
     /// The connections that the store uses too.
     client: HttpClient,
     /// Requests go without a signature.
@@ -35,9 +36,9 @@ pub(super) struct S3Bucket {
 }
 
 impl S3Bucket {
-    pub(super) const fn new(store: AmazonS3, client: HttpClient, anonymous: bool) -> Self {
+    pub(super) fn new(store: AmazonS3, client: HttpClient, anonymous: bool) -> Self {
         Self {
-            store,
+            store: Alone::new(store),
             client,
             anonymous,
         }
@@ -56,6 +57,7 @@ impl S3Bucket {
         options.signed_headers = headers.clone();
         let mut url = self
             .store
+            .objects()
             .signed_url_opts(method.clone(), path, SIGNATURE, &options)
             .await?;
         if self.anonymous {
@@ -74,11 +76,11 @@ impl S3Bucket {
         &self,
         path: &Path,
         upload: &UploadId,
-        condition: (HeaderName, HeaderValue),
+        condition: Option<(HeaderName, HeaderValue)>,
         body: String,
         size: u64,
     ) -> Result<ObjectTag, Attempt> {
-        let headers = HeaderMap::from_iter([condition]);
+        let headers = HeaderMap::from_iter(condition);
         let query = [("uploadId", upload.0.as_str())];
         let answer = self.request(Method::POST, path, &query, headers, body).await?;
         if answer.status == 400 && INVALID_PART.iter().any(|code| answer.body.contains(code)) {
@@ -168,12 +170,16 @@ impl Bucket for S3Bucket {
         &self.store
     }
 
+    fn work_alone(&self, alone: bool) {
+        self.store.look(alone);
+    }
+
     async fn begin(&self, path: &Path, session: SessionId) -> Result<UploadId, Error> {
         let options = PutMultipartOptions {
             attributes: attributes(session),
             ..PutMultipartOptions::default()
         };
-        let id = super::patience::briefly(self.store.create_multipart_opts(path, options)).await?;
+        let id = super::patience::briefly(self.store.objects().create_multipart_opts(path, options)).await?;
         Ok(UploadId(id))
     }
 
@@ -184,7 +190,7 @@ impl Bucket for S3Bucket {
         part: PartRange,
         payload: PutPayload,
     ) -> Result<PartId, Error> {
-        let etag = remote::put_part(&self.store, path, &upload.0, part, payload).await?;
+        let etag = remote::put_part(self.store.objects(), path, &upload.0, part, payload).await?;
         // The quotes come back at completion: a record with 200 parts is small without them.
         Ok(PartId(bare(&etag).to_owned()))
     }
@@ -204,6 +210,8 @@ impl Bucket for S3Bucket {
     ) -> Result<ObjectTag, CompleteError> {
         let size = parts.last().map_or(0, RecordedPart::end);
         let condition = condition(before)?;
+        // Who publishes has looked already where the store holds no conditions (`Store::complete`).
+        let condition = (!self.store.looks()).then_some(condition);
         let body = list_of(parts);
         let mut publication = Publication::new(&self.store, path, session, size, before);
         loop {
@@ -219,7 +227,7 @@ impl Bucket for S3Bucket {
     }
 
     async fn abort(&self, path: &Path, upload: &UploadId) -> Result<(), Error> {
-        remote::abort(&self.store, path, upload).await
+        remote::abort(self.store.objects(), path, upload).await
     }
 
     async fn uploads(&self, path: &Path) -> Result<Vec<(UploadId, Timestamp)>, Error> {

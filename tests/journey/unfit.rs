@@ -64,25 +64,23 @@ async fn a_store_that_ignores_conditions_is_found_out_and_served_by_one_replica(
     let server = SeaweedFs::start_for_everybody();
     let proxy = Proxy::deaf_to(CONDITIONS, server.port()).await;
     let place = Place::bucket(server.settings_via(proxy.server.port, "deaf"));
-    let shared = Config::new().route("/up/", &place.lines(""));
-    let advice = "or run one replica only and say coordination = \"single-replica\"";
-    is_found_out(&shared, &[&LACKING[..], &[advice]].concat()).await;
-    is_served_by_one(&place).await;
+    holds(&place).await;
 }
 
 #[tokio::test]
-async fn a_store_that_refuses_conditions_is_found_out_and_not_served_at_all() {
+async fn a_store_that_refuses_conditions_is_found_out_and_served_by_one_replica() {
     let server = SeaweedFs::start_for_everybody();
     let proxy = Proxy::refusing(CONDITIONS, server.port()).await;
     let place = Place::bucket(server.settings_via(proxy.server.port, "refusing"));
-    let lines = place.lines("");
-    is_found_out(
-        &Config::new().route("/up/", &lines),
-        &[&LACKING[..], &["use another store"]].concat(),
-    )
-    .await;
-    let alone = format!("coordination = \"single-replica\"\n{lines}");
-    is_found_out(&Config::new().route("/up/", &alone), &["use another store"]).await;
+    holds(&place).await;
+}
+
+/// What holds for a place without conditions.
+async fn holds(place: &Place) {
+    let shared = Config::new().route("/up/", &place.lines(""));
+    let advice = "or run one replica only and say coordination = \"single-replica\"";
+    is_found_out(&shared, &[&LACKING[..], &[advice]].concat()).await;
+    is_served_by_one(place).await;
 }
 
 async fn is_served_by_one(place: &Place) {
