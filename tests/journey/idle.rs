@@ -6,10 +6,13 @@ use std::sync::Arc;
 use bits_gateway::client::raw::{Connection, Packet};
 use tokio::task::JoinSet;
 
-use crate::support::{Config, Gateway, KIB, Place};
+use crate::support::{Config, Gateway, KIB, Place, program};
 
 /// What an idle session may add to the memory of the process.
 const EACH: u64 = 2 * KIB;
+
+/// What a list of any length may leave behind: threads that read records, each with what its allocator keeps.
+const LISTING: u64 = 24 << 20;
 
 /// Sessions before the measurement, so that what every process needs is there.
 const FIRST: u64 = 500;
@@ -45,10 +48,32 @@ async fn twenty_thousand_idle_sessions_cost_two_kibibytes_each() {
         .expect("all clients are gone")
         .metric("bitsgw_buffer_used_bytes")
         .await;
+    // A list of all of them is not held anywhere: it goes out as the store gives it.
+    let listed = list(&gateway).await;
+    let listing = gateway.memory().saturating_sub(after);
+    println!("{listed} listed, {} KiB more for it", listing / KIB);
+    assert_eq!(listed as u64, FIRST + sessions);
+    assert!(listing < LISTING, "{} KiB for a list", listing / KIB);
     assert!(
         held >= (SENT * (FIRST + sessions)) as f64,
         "they were all remembered: {held}"
     );
+}
+
+/// How many sessions the gateway lists.
+async fn list(gateway: &Gateway) -> usize {
+    let mut command = tokio::process::Command::from(program());
+    command.args([
+        "sessions",
+        "list",
+        "--json",
+        "--admin",
+        &format!("http://{}", gateway.admin),
+    ]);
+    let output = command.output().await.expect("the program was built");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    output.stdout.iter().filter(|byte| **byte == b'\n').count()
 }
 
 async fn open(gateway: &Arc<Gateway>, numbers: std::ops::Range<u64>) {
