@@ -340,12 +340,13 @@ impl StoreOfRoute {
         let (route, store) = (&self.place.route, &self.place.store);
         let mut pause = FIRST_RETRY;
         loop {
-            let probed = store
-                .probe()
-                .await
-                .and_then(|found| found.suffice(self.place.rules.coordination == Coordination::Shared));
-            let cause = match probed {
-                Ok(()) => break,
+            let shared = self.place.rules.coordination == Coordination::Shared;
+            let probed = store.probe().await;
+            let cause = match probed.and_then(|found| found.suffice(shared).map(|()| found)) {
+                Ok(found) => {
+                    info!(%route, %store, %found, "the store passed its probe");
+                    break;
+                }
                 Err(lacking @ ProbeError::Lacks { .. }) => {
                     let cause = lacking.to_string();
                     return Err(Failed::Store {
@@ -361,7 +362,6 @@ impl StoreOfRoute {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LAST_RETRY);
         }
-        info!(%route, %store, "the store passed its probe");
         self.note(None);
         metrics.set_storage_up(route, true);
         self.health.open.store(true, Ordering::Release);

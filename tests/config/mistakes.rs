@@ -52,6 +52,12 @@ mistakes! {
         ["gateway.toml:1:10: server: expected a section, found a number"];
     routes_that_are_one_section: "[routes]\npath = \"/\"\n" =>
         ["gateway.toml:1:1: routes: expected a list, found a section"];
+a_token_that_is_soon_guessed: "[server]\nadmin_token = \"hunter2\"\n" =>
+        ["gateway.toml:2:15: server.admin_token: has 7 characters, at least 16"];
+    a_token_that_no_header_carries: "[server]\nadmin_token = \"correct horse battery\"\n" =>
+        ["gateway.toml:2:15: server.admin_token: holds characters that no header can carry: letters, digits and signs of ASCII only"];
+    a_token_that_is_not_there: "[server]\nadmin_token = { env = \"NOWHERE\" }\n" =>
+        ["gateway.toml:2:23: server.admin_token: there is no environment variable NOWHERE"];
     a_number_in_quotes: "[server]\nthreads = \"4\"\n" =>
         ["gateway.toml:2:11: server.threads: expected a whole number from 0 to 4294967295, found \"4\""];
     a_number_below_zero: "[limits]\nconnections = -1\n" =>

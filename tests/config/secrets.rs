@@ -46,6 +46,35 @@ fn secrets_come_from_files_variables_and_plain_text() {
 }
 
 #[test]
+fn the_token_of_the_admin_listener_comes_from_a_variable_and_is_not_shown() {
+    let token = format!("{WORD}-staple");
+    let key = "BITS_GATEWAY__SERVER__ADMIN_TOKEN";
+    for (text, variables) in [
+        (format!("[server]\nadmin_token = {token:?}\n"), vec![]),
+        (String::new(), vec![(key.to_owned(), token.clone())]),
+        (
+            String::new(),
+            vec![
+                (format!("{key}__ENV"), "OTHER".to_owned()),
+                ("OTHER".to_owned(), token.clone()),
+            ],
+        ),
+    ] {
+        let variables: Vec<_> = variables
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        let loaded = load_text(&text, &variables).unwrap();
+        let secret = loaded.settings.server.admin_token.as_ref().unwrap();
+        assert_eq!(secret.expose(), token);
+        let shown = show::as_toml(&loaded.settings, Some(&loaded.places));
+        let printed = format!("{loaded:?}");
+        assert!(shown.contains("admin_token = "), "{shown}");
+        assert!(!shown.contains(WORD) && !printed.contains(WORD), "{shown}{printed}");
+    }
+}
+
+#[test]
 fn a_variable_can_give_a_secret_or_name_its_place() {
     let text = with_options("{ aws_secret_access_key = \"old\" }");
     let secret = |variables: &[(&str, &str)]| {

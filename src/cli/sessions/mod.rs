@@ -199,7 +199,7 @@ impl Source {
 
     async fn sweep(&self, dry_run: bool) -> Result<BoxStream<'static, Result<Told, Failure>>, Failure> {
         match self {
-            Self::Stores(stores) => Ok(stores.sweep(dry_run)),
+            Self::Stores(stores) => Ok(stores.sweep(dry_run).await),
             Self::Gateway(gateway) => gateway.sweep(dry_run).await,
         }
     }
@@ -213,6 +213,10 @@ pub(super) fn run(command: SessionsCommand) -> ExitCode {
         | SessionsCommand::Cancel { place, .. }
         | SessionsCommand::Sweep { place, .. } => place.clone(),
     };
+    if let (SessionsCommand::Sweep { .. }, Some(_), Some(_)) = (&command, &place.admin, &place.route) {
+        say("a gateway sweeps all of its stores: leave --route out\n");
+        return ExitCode::from(USAGE);
+    }
     let configured = Configured {
         config: place.config.clone(),
         listen: Vec::new(),

@@ -16,7 +16,7 @@ use crate::clock::SystemClock;
 use crate::config::Settings;
 use crate::metrics::Metrics;
 use crate::store::{OpenError, Store};
-use crate::upload::{Detail, Filter, NotCancelled, Overview, Place, Register, Rules, Uploads};
+use crate::upload::{Coordination, Detail, Filter, NotCancelled, Overview, Place, Register, Rules, Uploads};
 
 /// Nothing here holds bytes of an upload.
 const NO_MEMORY: u64 = 1 << 20;
@@ -68,6 +68,16 @@ impl Stores {
         (stores, failures)
     }
 
+    /// Finds out which stores hold no conditions, before anything is written on one. Only routes for one replica may lie on such.
+    async fn prepare(&self) {
+        for place in &self.places {
+            if place.rules.coordination == Coordination::SingleReplica {
+                // Trouble will be told by whatever comes next.
+                let _ = place.store.probe().await;
+            }
+        }
+    }
+
     pub(super) fn list(&self, filter: Filter) -> BoxStream<'static, Result<Overview, Failure>> {
         self.register
             .list(filter)
@@ -81,13 +91,17 @@ impl Stores {
     }
 
     pub(super) async fn cancel(&self, id: SessionId) -> Result<Overview, Failure> {
+        self.prepare().await;
         self.register.cancel(id).await.map_err(|refused| match refused {
             NotCancelled::NotFound => Failure::not_found(id),
             refused => Failure::unavailable(format!("{} was not cancelled: {refused}", id.as_key())),
         })
     }
 
-    pub(super) fn sweep(&self, dry_run: bool) -> BoxStream<'static, Result<Told, Failure>> {
+    pub(super) async fn sweep(&self, dry_run: bool) -> BoxStream<'static, Result<Told, Failure>> {
+        if !dry_run {
+            self.prepare().await;
+        }
         cleanup::at_once(&self.places, &self.rules, dry_run).map(Ok).boxed()
     }
 }
