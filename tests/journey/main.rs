@@ -8,6 +8,7 @@ mod resumed;
 #[path = "../support/servers.rs"]
 #[allow(dead_code, reason = "shared: other tests need the other half")]
 mod servers;
+mod storm;
 mod struck;
 mod support;
 mod transcripts;
