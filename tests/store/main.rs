@@ -2,6 +2,7 @@
 
 mod contract;
 mod google;
+#[path = "../support/http.rs"]
 mod http;
 #[path = "../support/servers.rs"]
 mod servers;
