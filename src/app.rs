@@ -53,12 +53,22 @@ pub enum Failed {
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The settings of a store make no sense.
-    #[error("the store of the route {route} cannot be used: {cause}")]
-    Store {
+    #[error("the route {route} cannot be served: {cause}")]
+    Open {
         /// The route.
         route: String,
-        /// Why.
-        cause: String,
+        /// Which store, and why.
+        cause: OpenError,
+    },
+    /// A store lacks what sessions rest on.
+    #[error("the route {route} cannot be served from {store}: {cause}")]
+    Unfit {
+        /// The route.
+        route: String,
+        /// The store.
+        store: String,
+        /// What it lacks.
+        cause: ProbeError,
     },
     /// The system lacks what every process needs.
     #[error("cannot start: {0}")]
@@ -70,7 +80,7 @@ impl Failed {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Bind(_) | Self::System(_) => exit::UNAVAILABLE,
-            Self::Store { .. } => exit::CONFIG,
+            Self::Open { .. } | Self::Unfit { .. } => exit::CONFIG,
         }
     }
 }
@@ -290,9 +300,9 @@ impl fmt::Debug for App {
 impl StoreOfRoute {
     fn open(settings: &RouteSettings, metrics: &Metrics) -> Result<Self, Failed> {
         let route = settings.gateway.path.clone();
-        let store = Store::open(&settings.store, metrics).map_err(|error: OpenError| Failed::Store {
+        let store = Store::open(&settings.store, metrics).map_err(|cause| Failed::Open {
             route: route.clone(),
-            cause: error.to_string(),
+            cause,
         })?;
         let health = StoreHealth {
             route: route.clone(),
@@ -337,10 +347,10 @@ impl StoreOfRoute {
                 .and_then(|found| found.suffice(self.place.rules.coordination == Coordination::Shared));
             let cause = match probed {
                 Ok(()) => break,
-                Err(lacking @ ProbeError::Lacks { .. }) => {
-                    let cause = lacking.to_string();
-                    return Err(Failed::Store {
+                Err(cause @ ProbeError::Lacks { .. }) => {
+                    return Err(Failed::Unfit {
                         route: route.clone(),
+                        store: store.to_string(),
                         cause,
                     });
                 }

@@ -58,10 +58,11 @@ fn open_store(route: &Route) -> Result<String, (u8, String)> {
 async fn try_store(route: &Route) -> Result<String, (u8, String)> {
     let found = open(route)?.probe().await;
     let shared = route.upload.coordination == Coordination::Shared;
+    let about = |error: ProbeError| format!("{}: {error}", route.store.url);
     match found.and_then(|found| found.suffice(shared).map(|()| found)) {
         Ok(found) => Ok(format!(": {found}")),
-        Err(lacks @ ProbeError::Lacks { .. }) => Err((CONFIG, lacks.to_string())),
-        Err(unclear @ ProbeError::Unclear(_)) => Err((UNAVAILABLE, unclear.to_string())),
+        Err(lacks @ ProbeError::Lacks { .. }) => Err((CONFIG, about(lacks))),
+        Err(unclear @ ProbeError::Unclear(_)) => Err((UNAVAILABLE, about(unclear))),
     }
 }
 

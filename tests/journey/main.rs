@@ -1,6 +1,9 @@
 //! Whole journeys: the real program, real sockets, real stores.
 
 mod broken_lines;
+#[path = "../support/http.rs"]
+#[allow(dead_code, reason = "shared: other tests need the other half")]
+mod http;
 mod log;
 mod replicas;
 mod resumed;
@@ -10,4 +13,5 @@ mod servers;
 mod struck;
 mod support;
 mod transcripts;
+mod unfit;
 mod whole;
