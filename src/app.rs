@@ -29,12 +29,22 @@ use crate::upload::{Coordination, Place, Uploads};
 
 /// Exit codes beyond success (sysexits.h), as users and supervisors know them.
 pub mod exit {
+    use crate::store::OpenError;
+
     /// Something that this process needs is not there: an address, a thread.
     pub const UNAVAILABLE: u8 = 69;
     /// The configuration asks for what cannot be.
     pub const CONFIG: u8 = 78;
     /// Added to the number of a signal that ended the process at once.
     pub const SIGNALLED: u8 = 128;
+
+    /// The one that tells of a store that cannot be opened. A supervisor starts the process again unless it is [`CONFIG`].
+    pub const fn of(error: &OpenError) -> u8 {
+        match error {
+            OpenError::InUse { .. } => UNAVAILABLE,
+            OpenError::Settings { .. } => CONFIG,
+        }
+    }
 }
 
 /// First pause between two probes of a store that cannot be reached; it doubles each time.
@@ -52,7 +62,7 @@ pub enum Failed {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The settings of a store make no sense.
+    /// A store cannot be opened.
     #[error("the route {route} cannot be served: {cause}")]
     Open {
         /// The route.
@@ -80,7 +90,8 @@ impl Failed {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Bind(_) | Self::System(_) => exit::UNAVAILABLE,
-            Self::Open { .. } | Self::Unfit { .. } => exit::CONFIG,
+            Self::Open { cause, .. } => exit::of(cause),
+            Self::Unfit { .. } => exit::CONFIG,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::{CONFIG, UNAVAILABLE, block_on, out, say};
+use crate::app::exit;
 use crate::config::{Loaded, Route};
 use crate::metrics::Metrics;
 use crate::store::{ProbeError, Store};
@@ -67,5 +68,5 @@ async fn try_store(route: &Route) -> Result<String, (u8, String)> {
 }
 
 fn open(route: &Route) -> Result<Store, (u8, String)> {
-    Store::open(&route.store, &Metrics::new([])).map_err(|error| (CONFIG, error.to_string()))
+    Store::open(&route.store, &Metrics::new([])).map_err(|error| (exit::of(&error), error.to_string()))
 }

@@ -1,4 +1,4 @@
-//! Stores that are configured wrongly, or cannot do what sessions rest on: the program says so and ends.
+//! Stores that are configured wrongly, in use, or cannot do what sessions rest on: the program says so and ends.
 
 use std::process::Stdio;
 
@@ -23,7 +23,7 @@ async fn a_store_without_conditional_writes_ends_the_program_with_78_unless_ther
     let lacks = "does not create an object only if it is absent (If-None-Match: *), nor replace an object only if it is \
                  unchanged (If-Match), nor complete an upload of several parts only if the destination is unchanged: use a \
                  store that does";
-    assert_refused(&config, "s3://bucket/unfit", lacks, &["check --live", "serve"]).await;
+    assert_ends(78, &config, "s3://bucket/unfit", lacks, &["check --live", "serve"]).await;
 
     let rules = "part_size = \"5MiB\"\ncoordination = \"single-replica\"";
     let gateway = Gateway::start(&Config::new().route("/up/", &place.lines(rules))).await;
@@ -57,15 +57,34 @@ async fn a_store_that_makes_no_sense_ends_the_program_with_78_and_a_sentence_tha
         (&below, "", "Not a directory", &["serve", "check --live"]),
     ] {
         let lines = format!("store = {store:?}\n[routes.store_options]\n{options}\n");
-        assert_refused(&Config::new().route("/up/", &lines), store, why, commands).await;
+        assert_ends(78, &Config::new().route("/up/", &lines), store, why, commands).await;
     }
 }
 
-/// Each of the commands ends with 78, and a line names the store and says why.
-async fn assert_refused(config: &Config, store: &str, why: &str, commands: &[&str]) {
+#[tokio::test]
+async fn a_directory_that_another_process_serves_ends_the_program_with_69_for_that_may_pass() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let directory = folder.path().display().to_string();
+    let config = Config::new().route("/up/", &format!("store = {directory:?}"));
+    let mut first = Gateway::start(&config).await;
+    assert_ends(
+        69,
+        &config,
+        &directory,
+        "is in use by another process",
+        &["serve", "check --live"],
+    )
+    .await;
+    first.kill();
+    let (code, said) = run("check --live", &config).await;
+    assert_eq!(code, Some(0), "nobody has it any more: {said}");
+}
+
+/// Each of the commands ends with this code, and a line names the store and says why.
+async fn assert_ends(code: i32, config: &Config, store: &str, why: &str, commands: &[&str]) {
     for command in commands {
-        let (code, said) = run(command, config).await;
-        assert_eq!(code, Some(78), "{command}: {said}");
+        let (ended, said) = run(command, config).await;
+        assert_eq!(ended, Some(code), "{command}: {said}");
         let told = said.lines().any(|line| line.contains(store) && line.contains(why));
         assert!(told, "{command}: {said}");
     }
