@@ -1,5 +1,6 @@
 //! Whole journeys: the real program, real sockets, real stores.
 
+mod authority;
 mod broken_lines;
 #[path = "../support/http.rs"]
 #[allow(dead_code, reason = "shared: other tests need the other half")]
