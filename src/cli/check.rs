@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::{CONFIG, UNAVAILABLE, block_on, out, say};
+use crate::app::exit;
 use crate::config::{Loaded, Route};
 use crate::metrics::Metrics;
 use crate::store::{ProbeError, Store};
@@ -58,13 +59,14 @@ fn open_store(route: &Route) -> Result<String, (u8, String)> {
 async fn try_store(route: &Route) -> Result<String, (u8, String)> {
     let found = open(route)?.probe().await;
     let shared = route.upload.coordination == Coordination::Shared;
+    let about = |error: ProbeError| format!("{}: {error}", route.store.url);
     match found.and_then(|found| found.suffice(shared).map(|()| found)) {
         Ok(found) => Ok(format!(": {found}")),
-        Err(lacks @ ProbeError::Lacks { .. }) => Err((CONFIG, lacks.to_string())),
-        Err(unclear @ ProbeError::Unclear(_)) => Err((UNAVAILABLE, unclear.to_string())),
+        Err(lacks @ ProbeError::Lacks { .. }) => Err((CONFIG, about(lacks))),
+        Err(unclear @ ProbeError::Unclear(_)) => Err((UNAVAILABLE, about(unclear))),
     }
 }
 
 fn open(route: &Route) -> Result<Store, (u8, String)> {
-    Store::open(&route.store, &Metrics::new([])).map_err(|error| (CONFIG, error.to_string()))
+    Store::open(&route.store, &Metrics::new([])).map_err(|error| (exit::of(&error), error.to_string()))
 }

@@ -17,7 +17,7 @@ use super::bucket::Bucket;
 use super::error::told;
 use super::google::GoogleBucket;
 use super::keys::{Assembly, Layout};
-use super::local::LocalDirectory;
+use super::local::{LocalDirectory, OpenFailure};
 use super::memory::MemoryBucket;
 use super::s3::S3Bucket;
 use super::{Settings, Store};
@@ -52,12 +52,58 @@ fn retries() -> RetryConfig {
     }
 }
 
-/// Why a store can't be used as it is configured.
+/// Why a store can't be opened.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("the store {url} cannot be opened: {why}")]
-pub struct OpenError {
-    url: String,
-    why: String,
+pub enum OpenError {
+    /// Not as it is configured.
+    #[error("the store {url} cannot be opened: {why}")]
+    Settings {
+        /// Which one.
+        url: String,
+        /// A sentence for whoever wrote the settings.
+        why: String,
+    },
+    /// Another process has it. That may end by itself.
+    #[error("the store {url} cannot be opened: {why}")]
+    InUse {
+        /// Which one.
+        url: String,
+        /// A sentence for whoever started both.
+        why: String,
+    },
+}
+
+impl OpenError {
+    /// About the store at `url`, for `map_err`.
+    fn about<W: Into<Why>>(url: &str) -> impl FnOnce(W) -> Self {
+        let url = url.to_owned();
+        move |why| match why.into() {
+            Why::Settings(why) => Self::Settings { url, why },
+            Why::InUse(why) => Self::InUse { url, why },
+        }
+    }
+}
+
+/// The same before it is known which store it is about.
+enum Why {
+    Settings(String),
+    InUse(String),
+}
+
+impl From<String> for Why {
+    fn from(why: String) -> Self {
+        Self::Settings(why)
+    }
+}
+
+impl From<OpenFailure> for Why {
+    fn from(failure: OpenFailure) -> Self {
+        let why = failure.to_string();
+        match failure {
+            OpenFailure::InUse { .. } => Self::InUse(why),
+            OpenFailure::Unusable { .. } | OpenFailure::Unsuitable { .. } => Self::Settings(why),
+        }
+    }
 }
 
 /// Options by object_store's names, secrets included.
@@ -68,28 +114,28 @@ impl Store {
     /// moment when the store is a local directory.
     ///
     /// # Errors
-    /// A sentence for whoever wrote the settings.
+    /// [`OpenError`], with a sentence for a person.
     pub fn open(settings: &Settings, metrics: &Metrics) -> Result<Self, OpenError> {
-        let about = |url: &str| {
-            let url = url.to_owned();
-            move |why: String| OpenError { url, why }
-        };
-        let place = Place::parse(&settings.url).map_err(about(&settings.url))?;
+        let place = Place::parse(&settings.url).map_err(OpenError::about(&settings.url))?;
         let staging_url = settings.staging.as_ref().unwrap_or(&settings.url);
-        let staging = Place::parse(staging_url).map_err(about(staging_url))?;
+        let staging = Place::parse(staging_url).map_err(OpenError::about(staging_url))?;
         let layout = Layout::new(&place.prefix, &staging.prefix, &settings.reserved_prefix);
-        let layout = layout.map_err(|bad| about(&settings.url)(bad.to_string()))?;
+        let layout = layout.map_err(|bad| OpenError::about(&settings.url)(bad.to_string()))?;
 
         let exposed = settings
             .options
             .iter()
             .map(|(key, value)| (key.clone(), value.expose().to_owned()));
         let options: Options = exposed.collect();
-        let destination = place.open(&options, layout.assembly()).map_err(about(&settings.url))?;
+        let destination = place
+            .open(&options, layout.assembly())
+            .map_err(OpenError::about(&settings.url))?;
         let sessions = if staging.bucket == place.bucket {
             Arc::clone(&destination)
         } else {
-            staging.open(&options, layout.assembly()).map_err(about(staging_url))?
+            staging
+                .open(&options, layout.assembly())
+                .map_err(OpenError::about(staging_url))?
         };
         Ok(Self::over(settings.url.clone(), destination, sessions, layout).observed(metrics))
     }
@@ -149,7 +195,7 @@ impl Place {
         Ok(Self { bucket, prefix })
     }
 
-    fn open(&self, options: &Options, assembly: Assembly) -> Result<Arc<dyn Bucket>, String> {
+    fn open(&self, options: &Options, assembly: Assembly) -> Result<Arc<dyn Bucket>, Why> {
         let connector = Connector::over(ReqwestConnector::default());
         match &self.bucket {
             BucketName::S3(bucket) => Ok(Arc::new(s3(bucket, options, &connector)?)),
@@ -160,8 +206,7 @@ impl Place {
             BucketName::Memory => Ok(Arc::new(MemoryBucket::with(options)?)),
             BucketName::Directory(directory) => {
                 none_of(options)?;
-                let open = LocalDirectory::open(directory).map_err(|failure| failure.to_string())?;
-                Ok(Arc::new(open))
+                Ok(Arc::new(LocalDirectory::open(directory)?))
             }
         }
     }

@@ -1,6 +1,10 @@
 //! Whole journeys: the real program, real sockets, real stores.
 
+mod authority;
 mod broken_lines;
+#[path = "../support/http.rs"]
+#[allow(dead_code, reason = "shared: other tests need the other half")]
+mod http;
 mod log;
 mod memory;
 mod replicas;
@@ -12,4 +16,5 @@ mod storm;
 mod struck;
 mod support;
 mod transcripts;
+mod unfit;
 mod whole;

@@ -2,8 +2,10 @@
 
 mod contract;
 mod google;
+#[path = "../support/http.rs"]
 mod http;
 #[path = "../support/servers.rs"]
+#[allow(dead_code, reason = "shared: other tests need the other half")]
 mod servers;
 mod spoiled;
 
