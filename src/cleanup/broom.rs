@@ -226,7 +226,7 @@ impl Broom {
                 ..
             } => {
                 report.expired += 1;
-                info!(target: "bits_gateway::session", event = "expired", session = %id, key = record.target.key);
+                info!(target: "bits_gateway::session", event = "expired", session = %id, key = record.target.key, "session");
             }
             Phase::Open(_) | Phase::Publishing { .. } | Phase::Published { .. } | Phase::Closed { .. } => {}
         }

@@ -125,7 +125,7 @@ impl Uploads {
         .stamped(random_id(), now);
         let version = place.store.create_record(&record).await?;
         info!(target: "bits_gateway::session", event = "created", session = %id, route = place.route, key = %key,
-            principal = record.principal.as_str());
+            principal = record.principal.as_str(), "session");
         self.0.metrics.session_created(&place.route);
         let view = View::created(
             Session {

@@ -366,6 +366,7 @@ impl Work<'_> {
             key = %self.key,
             principal = record.principal.as_str(),
             size = record.total,
+            "session"
         );
     }
 }
