@@ -678,15 +678,7 @@ async fn a_last_fragment_that_comes_again_to_a_stale_replica_is_told_that_the_fi
     assert_eq!((again.verdict, again.next), (Ok(()), Some(200)));
 }
 
-/// Makes what this process knows of a session look old.
-async fn age(uploads: &Uploads, place: &Arc<Place>, id: SessionId, by: Duration) {
-    let entry = uploads.0.entry(place, id);
-    let mut turn = entry.turn(TURN_PATIENCE).await.unwrap();
-    let view = turn.view.as_mut().unwrap();
-    (view.looked, view.listed) = (view.looked.before(by), view.listed.before(by));
-}
-
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_small_file_that_a_consumer_took_is_not_published_again_by_a_stale_replica() {
     let depot = Depot::memory();
     let store = depot.store();
@@ -697,13 +689,13 @@ async fn a_small_file_that_a_consumer_took_is_not_published_again_by_a_stale_rep
     send(&here, &place, id, &data, 0, 20).await.verdict.unwrap();
     send(&there, &place, id, &data, 20, 60).await.verdict.unwrap();
     depot.take(&Key::parse("f.bin").unwrap()).await;
-    age(&here, &place, id, Duration::from_secs(6)).await;
+    tokio::time::advance(Duration::from_secs(6)).await;
     let again = send(&here, &place, id, &data, 20, 60).await;
     assert_eq!((again.verdict, again.next), (Ok(()), Some(60)));
     assert_eq!(stored(&store, "f.bin").await, None);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_turn_that_outlasted_its_view_stores_nothing_in_a_session_that_ended() {
     let store = Store::memory();
     let place = place(&store, rules(64));
@@ -712,7 +704,7 @@ async fn a_turn_that_outlasted_its_view_stores_nothing_in_a_session_that_ended()
     let id = here.create(&place, asked.clone()).await.unwrap();
     send(&here, &place, id, &data, 0, 10).await.verdict.unwrap();
     there.cancel(&place, &asked, id).await.unwrap();
-    age(&here, &place, id, Duration::from_secs(3600)).await;
+    tokio::time::advance(Duration::from_secs(3600)).await;
     let entry = here.0.entry(&place, id);
     let mut work = here.0.work(&entry, &place, &asked, id).await.unwrap();
     let range = ContentRange::new(10, 20, 300).unwrap();
