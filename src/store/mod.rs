@@ -22,6 +22,7 @@ mod remote;
 mod s3;
 mod settings;
 mod tails;
+mod terms;
 mod xml;
 
 pub use error::{CompleteError, Error};
@@ -31,6 +32,7 @@ pub use open::OpenError;
 pub use probe::{Capabilities, ProbeError};
 pub use records::{LARGEST_RECORD, Listed, ListedRecord, ListedSession, Loaded, Stored, Version};
 pub use settings::Settings;
+pub use terms::Terms;
 
 use std::fmt;
 use std::sync::Arc;

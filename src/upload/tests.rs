@@ -13,7 +13,7 @@ use crate::clock::SystemClock;
 use crate::metrics::Metrics;
 use crate::session::{Principal, Target};
 use crate::store::Store;
-use crate::store::faulty::Depot;
+use crate::store::faulty::{Depot, Dice, Line};
 
 const KIB: u64 = 1024;
 
@@ -693,6 +693,50 @@ async fn a_small_file_that_a_consumer_took_is_not_published_again_by_a_stale_rep
     let again = send(&here, &place, id, &data, 20, 60).await;
     assert_eq!((again.verdict, again.next), (Ok(()), Some(60)));
     assert_eq!(stored(&store, "f.bin").await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_publishes_is_begun_within_a_minute_of_the_last_look() {
+    let store = Store::memory();
+    let place = place(&store, rules(64));
+    let (here, there) = (replica(KIB * KIB), replica(KIB * KIB));
+    let asked = asked("f.bin");
+    let id = here.create(&place, asked.clone()).await.unwrap();
+    let entry = here.0.entry(&place, id);
+    let mut work = here.0.work(&entry, &place, &asked, id).await.unwrap();
+    for _ in 0..2 {
+        // The first time the look is a few seconds old, the second time it is so old that it is made again.
+        tokio::time::advance(Duration::from_secs(4)).await;
+        let by = work.deadline().await.unwrap().unwrap();
+        tokio::time::advance(Duration::from_secs(55)).await;
+        assert!(!by.has_passed());
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert!(by.has_passed());
+    }
+    there.cancel(&place, &asked, id).await.unwrap();
+    assert_eq!(work.deadline().await.unwrap(), None, "the session has ended meanwhile");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_is_as_old_as_the_request_for_it() {
+    let depot = Depot::memory();
+    let line = Line::new(Dice::new(1), 0, false, &Arc::default());
+    let (place, uploads) = (place(&depot.over(&line), rules(64)), replica(KIB * KIB));
+    let asked = asked("f.bin");
+    let id = uploads.create(&place, asked.clone()).await.unwrap();
+    let entry = uploads.0.entry(&place, id);
+    let mut work = uploads.0.work(&entry, &place, &asked, id).await.unwrap();
+    let took = loop {
+        let begin = Uptime::now();
+        work.load().await.unwrap();
+        let took = begin.elapsed();
+        if took > Duration::from_secs(1) {
+            break took;
+        }
+    };
+    let by = work.deadline().await.unwrap().unwrap();
+    tokio::time::advance(Duration::from_secs(60) - took).await;
+    assert!(by.has_passed(), "the answer took {took:?}");
 }
 
 #[tokio::test(start_paused = true)]
