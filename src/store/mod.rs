@@ -27,7 +27,7 @@ mod xml;
 
 pub use error::{CompleteError, Error};
 pub use keys::{DEFAULT_RESERVED, Key, KeyRefused, Name};
-pub use objects::{ObjectRead, Seen};
+pub use objects::{ObjectRead, Seen, Standing};
 pub use open::OpenError;
 pub use probe::{Capabilities, ProbeError};
 pub use records::{LARGEST_RECORD, Listed, ListedRecord, ListedSession, Loaded, Stored, Version};

@@ -80,6 +80,15 @@ impl Store {
         look_at(self.destinations(), &self.path(key)?).await
     }
 
+    /// What the destination is to a session that wants to publish `size` bytes over `before`. Where files have no place for the session's
+    /// id, its own one counts as changed.
+    ///
+    /// # Errors
+    /// Trouble with the store.
+    pub async fn standing(&self, key: &Key, session: SessionId, size: u64, before: &Before) -> Result<Standing, Error> {
+        Ok(standing(self.look(key).await?.as_ref(), session, size, before))
+    }
+
     /// Publishes a whole file with one put, if the destination still is what the terms say and it is not too late to begin.
     ///
     /// It may be repeated after a lost answer: an object that names this session and has the right size is its own. Where
@@ -271,7 +280,7 @@ impl Store {
 
 /// What a destination is to a session that wants to publish there.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum Standing {
+pub enum Standing {
     /// The session's own file.
     Ours(ObjectTag),
     /// What it was at Create-Session.

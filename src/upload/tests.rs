@@ -11,9 +11,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::SystemClock;
 use crate::metrics::Metrics;
-use crate::session::{Principal, Target};
-use crate::store::Store;
+use crate::session::{Phase, Principal, Target};
 use crate::store::faulty::{Depot, Dice, Line};
+use crate::store::{Store, Terms};
 
 const KIB: u64 = 1024;
 
@@ -335,6 +335,55 @@ async fn cancel_frees_everything_and_leaves_published_files_alone() {
 
     let id = uploads.create(&place, asked("f.bin")).await.unwrap();
     send(&uploads, &place, id, &data, 0, 300).await.verdict.unwrap();
+    uploads.cancel(&place, &asked("f.bin"), id).await.unwrap();
+    assert_eq!(stored(&store, "f.bin").await.unwrap(), data);
+    uploads.close(&place, &asked("f.bin"), id).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_loser_of_a_race_is_cancelled_at_once() {
+    for overwrite in [false, true] {
+        let store = Store::memory();
+        let place = place(&store, Rules { overwrite, ..rules(64) });
+        let (here, there) = (replica(KIB * KIB), replica(KIB * KIB));
+        let loser = here.create(&place, asked("f.bin")).await.unwrap();
+        let winner = there.create(&place, asked("f.bin")).await.unwrap();
+        send(&there, &place, winner, &[2; 200], 0, 200).await.verdict.unwrap();
+        send(&here, &place, loser, &[1; 200], 0, 200).await.verdict.unwrap_err();
+        there.cancel(&place, &asked("f.bin"), loser).await.unwrap();
+        let key = Key::parse("f.bin").unwrap();
+        assert!(store.list_uploads(&key).await.unwrap().is_empty());
+        assert_eq!(store.list_session(loser).await.unwrap().len(), 1);
+        assert_eq!(stored(&store, "f.bin").await.unwrap(), vec![2; 200]);
+    }
+}
+
+#[tokio::test]
+async fn cancel_finds_the_file_that_nobody_marked_as_published() {
+    let depot = Depot::memory();
+    let store = depot.store();
+    let place = place(&store, rules(64));
+    let uploads = replica(KIB * KIB);
+    let (data, key) = (pattern(200), Key::parse("f.bin").unwrap());
+    let id = uploads.create(&place, asked("f.bin")).await.unwrap();
+    depot.put(&key, b"foreign".to_vec()).await;
+    let lost = send(&uploads, &place, id, &data, 0, 200).await;
+    assert_eq!(lost.verdict, Err(Refused::Exists));
+    depot.take(&key).await;
+    // Nothing is in the way now, so that another turn may be at it.
+    let early = uploads.cancel(&place, &asked("f.bin"), id).await;
+    assert!(matches!(early, Err(Refused::Busy { .. })), "{early:?}");
+
+    // And it was, but was killed before it could say so.
+    let record = store.read_record(id).await.unwrap().unwrap().record;
+    let Phase::Publishing { staged, .. } = &record.phase else {
+        panic!("{:?}", record.phase);
+    };
+    let (upload, terms) = (staged.upload.as_ref().unwrap(), Terms::whenever(&Before::Absent));
+    store
+        .complete(&key, id, upload, &staged.parts, terms, None)
+        .await
+        .unwrap();
     uploads.cancel(&place, &asked("f.bin"), id).await.unwrap();
     assert_eq!(stored(&store, "f.bin").await.unwrap(), data);
     uploads.close(&place, &asked("f.bin"), id).await.unwrap();

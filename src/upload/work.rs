@@ -13,7 +13,7 @@ use crate::clock::{Deadline, Uptime, random_id};
 use crate::metrics::SessionEnd;
 use crate::session::{Answer, Input, Limits, ObjectTag, Outcome, Phase, Record, Refusal, Step, Then, step};
 use crate::staging::UploadId;
-use crate::store::{CompleteError, Error, Key, Name, Store, Terms};
+use crate::store::{CompleteError, Error, Key, Name, Standing, Store, Terms};
 
 /// A view that is older than this is looked up again, whatever it says.
 const STALE: Duration = Duration::from_secs(10 * 60);
@@ -162,11 +162,13 @@ impl Work<'_> {
         let mut next = input(false);
         let mut fresh = false;
         for _ in 0..ATTEMPTS {
-            if matches!(next, Input::Cancel { .. } | Input::UploadGone { .. }) && self.is_publishing() {
-                let settled = self.publishing_has_settled().await?;
+            if self.is_publishing() {
                 next = match next {
-                    Input::Cancel { .. } => Input::Cancel { settled },
-                    _ => Input::UploadGone { settled },
+                    Input::Cancel { .. } => self.cancel_publishing().await?,
+                    Input::UploadGone { .. } => Input::UploadGone {
+                        settled: self.publishing_has_settled().await?,
+                    },
+                    other => other,
                 };
             }
             let step = self.rule(next.clone())?;
@@ -210,6 +212,21 @@ impl Work<'_> {
             }
         }
         Err(busy("other replicas keep changing the session"))
+    }
+
+    /// What Cancel means while another turn may be at the publication: what lies at the destination may have decided it.
+    async fn cancel_publishing(&mut self) -> Result<Input, Refused> {
+        let record = &self.look(false).await?.session.record;
+        let (size, before) = (record.total.unwrap_or_default(), record.before.clone());
+        let standing = self.place.store.standing(&self.key, self.id, size, &before).await?;
+        Ok(match standing {
+            Standing::Ours(tag) => Input::Published(tag),
+            // As long as that lies there, every turn is refused.
+            Standing::Changed => Input::Cancel { settled: true },
+            Standing::AsBefore => Input::Cancel {
+                settled: self.publishing_has_settled().await?,
+            },
+        })
     }
 
     /// Ends a session whose last byte was refused as one that never had it (protocol digest, part 0).

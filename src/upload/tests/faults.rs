@@ -15,7 +15,6 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::cleanup::Broom;
-use crate::session::Phase;
 use crate::store::Name;
 
 /// How many seeds an ordinary run tries.
