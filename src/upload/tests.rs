@@ -12,6 +12,7 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::metrics::Metrics;
 use crate::session::{Phase, Principal, Target};
+use crate::staging::PartPlan;
 use crate::store::faulty::{Depot, Dice, Line};
 use crate::store::{Store, Terms};
 
@@ -811,6 +812,26 @@ async fn a_turn_that_outlasted_its_view_stores_nothing_in_a_session_that_ended()
         1,
         "only the tombstone is left"
     );
+}
+
+#[tokio::test]
+async fn bytes_that_came_after_those_that_were_acknowledged_are_never_published() {
+    let store = Store::memory();
+    let place = place(&store, rules(64));
+    let uploads = replica(KIB * KIB);
+    let (data, key) = (pattern(200), Key::parse("f.bin").unwrap());
+    let id = uploads.create(&place, asked("f.bin")).await.unwrap();
+    send(&uploads, &place, id, &data, 0, 130).await.verdict.unwrap();
+    let record = store.read_record(id).await.unwrap().unwrap().record;
+    let part = PartPlan::new(64, 200).part_at(0);
+    let other = vec![Bytes::from(vec![0xEE; 64])];
+    store
+        .put_part(&key, record.upload().unwrap(), part, other)
+        .await
+        .unwrap();
+    let refused = send(&uploads, &place, id, &data, 130, 200).await;
+    assert!(matches!(refused.verdict, Err(Refused::Lost(_))), "{refused:?}");
+    assert_eq!(stored(&store, "f.bin").await, None);
 }
 
 #[tokio::test]

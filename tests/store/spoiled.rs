@@ -159,6 +159,30 @@ async fn lost_and_lying_answers_of_an_s3_server_change_nothing() {
 }
 
 #[tokio::test]
+async fn only_the_part_that_the_record_lists_is_published() {
+    let server = SeaweedFs::start();
+    let store = open(&server.settings("prefix"));
+    let session = id();
+    let (upload, parts) = staged(&store, session, "told").await;
+    // An older turn, whose part was long on its way.
+    let part = PartRange {
+        index: 0,
+        from: 0,
+        to: 4,
+    };
+    store.put_part(&key(), &upload, part, bytes("lies")).await.unwrap();
+    let result = store
+        .complete(&key(), session, &upload, &parts, Terms::whenever(&Before::Absent), None)
+        .await;
+    // A server may keep both, and take the one that is named.
+    match result {
+        Ok(_) => assert_eq!(content(&store).await, b"told"),
+        Err(CompleteError::InvalidPart(_)) => assert!(store.look(&key()).await.unwrap().is_none()),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
 async fn lost_and_lying_answers_of_an_azure_server_change_nothing() {
     let server = Azurite::start();
     let proxy = Proxy::to(server.port()).await;
