@@ -22,7 +22,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Route as RouteSettings, Settings};
 use crate::download::Downloads;
 use crate::gateway::{BindError, Door, Gateway, Limits, Parts, Route, raise_open_files};
-use crate::metrics::{CleanupOutcome, Metrics};
+use crate::metrics::Metrics;
 use crate::store::{OpenError, ProbeError, Store};
 use crate::telemetry;
 use crate::upload::{Coordination, Place, Uploads};
@@ -263,10 +263,8 @@ impl App {
             }
             info!("ready");
             metrics.set_ready(true);
-            let swept = |_: &cleanup::Report| {
-                metrics.cleanup_ended(CleanupOutcome::Swept, SystemClock.now().as_millis() / 1000);
-            };
-            cleanup::run(uploads, places, interval, swept).await;
+            let ended = |outcome| metrics.cleanup_ended(outcome, SystemClock.now().as_millis() / 1000);
+            cleanup::run(uploads, places, interval, ended).await;
         }
     }
 

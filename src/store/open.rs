@@ -20,6 +20,7 @@ use super::keys::{Assembly, Layout};
 use super::local::{LocalDirectory, OpenFailure};
 use super::memory::MemoryBucket;
 use super::s3::S3Bucket;
+use super::terms::Gate;
 use super::{Settings, Store};
 use crate::metrics::Metrics;
 
@@ -259,7 +260,7 @@ impl Connector {
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let client = self.via.connect(options)?;
+        let client = Gate::before(self.via.connect(options)?);
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
         Ok(client)
     }
@@ -599,7 +600,7 @@ mod tests {
                 &crate::store::Key::parse("file").unwrap(),
                 id,
                 vec!["abc".into()],
-                &before,
+                crate::store::Terms::whenever(&before),
             )
             .await
             .unwrap();

@@ -34,7 +34,7 @@ pub use settings::{MemorySettings, Settings};
 
 use crate::bits::{ContentRange, SessionId};
 use crate::budget::{Budget, Evict};
-use crate::clock::{Clock, random_id};
+use crate::clock::{Clock, Uptime, random_id};
 use crate::metrics::Metrics;
 use crate::session::{Answer, Before, Input, Record, Refusal, Session, Tails, Then};
 use crate::store::Key;
@@ -123,6 +123,7 @@ impl Uploads {
             now,
         )
         .stamped(random_id(), now);
+        let asked_at = Uptime::now();
         let version = place.store.create_record(&record).await?;
         info!(target: "bits_gateway::session", event = "created", session = %id, route = place.route, key = %key,
             principal = record.principal.as_str(), "session");
@@ -133,6 +134,7 @@ impl Uploads {
                 tails: Tails::none(),
             },
             version,
+            asked_at,
         );
         self.0
             .table

@@ -21,9 +21,9 @@ pub(super) struct View {
     pub(super) version: Version,
     /// When the store last modified the record, by its own clock; unknown after a write of ours.
     pub(super) modified: Option<Timestamp>,
-    /// When the record was last read or written.
+    /// When the request began by which the record was last read or written: since then it may have changed.
     pub(super) looked: Uptime,
-    /// When the tails were last listed.
+    /// When the request began by which the tails were last listed.
     pub(super) listed: Uptime,
     /// Whether anything but the record may lie in the session's folder.
     pub(super) littered: bool,
@@ -33,24 +33,22 @@ pub(super) struct View {
 }
 
 impl View {
-    /// The view of a session that was just created.
-    pub(super) fn created(session: Session, version: Version) -> Self {
-        let now = Uptime::now();
+    /// The view of a session that was created by a request that began at `asked`.
+    pub(super) fn created(session: Session, version: Version, asked: Uptime) -> Self {
         Self {
             session,
             version,
             modified: None,
-            looked: now,
-            listed: now,
+            looked: asked,
+            listed: asked,
             littered: false,
             volatile: false,
             held: None,
         }
     }
 
-    /// The view of a session that was just loaded.
-    pub(super) fn loaded(loaded: Loaded) -> Self {
-        let now = Uptime::now();
+    /// The view of a session that was loaded by requests of which the first began at `asked`.
+    pub(super) fn loaded(loaded: Loaded, asked: Uptime) -> Self {
         Self {
             session: Session {
                 record: loaded.stored.record,
@@ -58,8 +56,8 @@ impl View {
             },
             version: loaded.stored.version,
             modified: Some(loaded.stored.modified),
-            looked: now,
-            listed: now,
+            looked: asked,
+            listed: asked,
             littered: true,
             volatile: false,
             held: None,
