@@ -1,6 +1,7 @@
 //! One list of behaviours, held against every kind of store: memory, a local directory, a real S3 server, a real Azure server.
 
 mod contract;
+mod cost;
 mod google;
 #[path = "../support/http.rs"]
 mod http;
