@@ -23,19 +23,29 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Route as RouteSettings, Settings};
 use crate::download::Downloads;
 use crate::gateway::{BindError, Door, Gateway, Limits, Parts, Route, raise_open_files};
-use crate::metrics::{CleanupOutcome, Metrics};
+use crate::metrics::Metrics;
 use crate::store::{OpenError, ProbeError, Store};
 use crate::telemetry;
 use crate::upload::{Coordination, Place, Register, Uploads};
 
 /// Exit codes beyond success (sysexits.h), as users and supervisors know them.
 pub mod exit {
+    use crate::store::OpenError;
+
     /// Something that this process needs is not there: an address, a thread.
     pub const UNAVAILABLE: u8 = 69;
     /// The configuration asks for what cannot be.
     pub const CONFIG: u8 = 78;
     /// Added to the number of a signal that ended the process at once.
     pub const SIGNALLED: u8 = 128;
+
+    /// The one that tells of a store that cannot be opened. A supervisor starts the process again unless it is [`CONFIG`].
+    pub const fn of(error: &OpenError) -> u8 {
+        match error {
+            OpenError::InUse { .. } | OpenError::Nothing { .. } => UNAVAILABLE,
+            OpenError::Settings { .. } => CONFIG,
+        }
+    }
 }
 
 /// First pause between two probes of a store that cannot be reached; it doubles each time.
@@ -53,13 +63,23 @@ pub enum Failed {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The settings of a store make no sense.
-    #[error("the store of the route {route} cannot be used: {cause}")]
-    Store {
+    /// A store cannot be opened.
+    #[error("the route {route} cannot be served: {cause}")]
+    Open {
         /// The route.
         route: String,
-        /// Why.
-        cause: String,
+        /// Which store, and why.
+        cause: OpenError,
+    },
+    /// A store lacks what sessions rest on.
+    #[error("the route {route} cannot be served from {store}: {cause}")]
+    Unfit {
+        /// The route.
+        route: String,
+        /// The store.
+        store: String,
+        /// What it lacks.
+        cause: ProbeError,
     },
     /// The system lacks what every process needs.
     #[error("cannot start: {0}")]
@@ -71,7 +91,8 @@ impl Failed {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Bind(_) | Self::System(_) => exit::UNAVAILABLE,
-            Self::Store { .. } => exit::CONFIG,
+            Self::Open { cause, .. } => exit::of(cause),
+            Self::Unfit { .. } => exit::CONFIG,
         }
     }
 }
@@ -251,10 +272,8 @@ impl App {
             }
             info!("ready");
             metrics.set_ready(true);
-            let swept = |_: &cleanup::Report| {
-                metrics.cleanup_ended(CleanupOutcome::Swept, SystemClock.now().as_millis() / 1000);
-            };
-            cleanup::run(uploads, places, interval, swept).await;
+            let ended = |outcome| metrics.cleanup_ended(outcome, SystemClock.now().as_millis() / 1000);
+            cleanup::run(uploads, places, interval, ended).await;
         }
     }
 
@@ -299,9 +318,9 @@ impl fmt::Debug for App {
 impl StoreOfRoute {
     fn open(settings: &RouteSettings, metrics: &Metrics) -> Result<Self, Failed> {
         let route = settings.gateway.path.clone();
-        let store = Store::open(&settings.store, metrics).map_err(|error: OpenError| Failed::Store {
+        let store = Store::open(&settings.store, metrics).map_err(|cause| Failed::Open {
             route: route.clone(),
-            cause: error.to_string(),
+            cause,
         })?;
         let health = StoreHealth {
             route: route.clone(),
@@ -347,10 +366,10 @@ impl StoreOfRoute {
                     info!(%route, %store, %found, "the store passed its probe");
                     break;
                 }
-                Err(lacking @ ProbeError::Lacks { .. }) => {
-                    let cause = lacking.to_string();
-                    return Err(Failed::Store {
+                Err(cause @ ProbeError::Lacks { .. }) => {
+                    return Err(Failed::Unfit {
                         route: route.clone(),
+                        store: store.to_string(),
                         cause,
                     });
                 }

@@ -1,10 +1,13 @@
 //! The time and the dice, as components: the only room that may ask the machine for either.
 
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, SystemTime};
 
+use rustix::time::ClockId;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// A moment, in milliseconds since 1970-01-01 00:00 UTC.
@@ -119,20 +122,52 @@ pub struct Uptime(Duration);
 impl Uptime {
     /// Now.
     pub fn now() -> Self {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
-        Self(Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or_default()))
+        // The clock of the runtime, which tests hold in their hands, stands still while the machine is suspended.
+        Self(Instant::now().duration_since(Instant::from_std(*BEGIN)) + suspended())
     }
 
     /// How long ago this was.
     pub fn elapsed(self) -> Duration {
         Self::now().0.saturating_sub(self.0)
     }
+}
 
-    /// The point `by` before this one.
-    #[cfg(test)]
-    pub(crate) fn before(self, by: Duration) -> Self {
-        Self(self.0.saturating_sub(by))
+/// A moment of this process that lies before all that are compared.
+static BEGIN: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
+
+/// For how long the machine was suspended so far.
+fn suspended() -> Duration {
+    /// The longest that was seen, in nanoseconds. Two clocks can't be read at once: in this order each reading is too small, if anything.
+    static SEEN: AtomicU64 = AtomicU64::new(0);
+    let counting = reading(ClockId::Boottime);
+    let standing_still = reading(ClockId::Monotonic);
+    let read = counting.saturating_sub(standing_still).as_nanos();
+    let read = u64::try_from(read).unwrap_or_default();
+    Duration::from_nanos(SEEN.fetch_max(read, Ordering::Relaxed).max(read))
+}
+
+fn reading(clock: ClockId) -> Duration {
+    let now = rustix::time::clock_gettime(clock);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or_default())
+}
+
+/// From when on something must not be begun any more, however long the machine was suspended meanwhile.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Deadline(Uptime);
+
+impl Deadline {
+    /// One that never comes.
+    pub const NEVER: Self = Self(Uptime(Duration::MAX));
+
+    /// The moment `patience` after `since`.
+    pub fn after(since: Uptime, patience: Duration) -> Self {
+        Self(Uptime(since.0.saturating_add(patience)))
+    }
+
+    /// Whether it is too late.
+    pub fn has_passed(self) -> bool {
+        self.0 <= Uptime::now()
     }
 }
 
@@ -159,5 +194,17 @@ mod tests {
         ] {
             assert_eq!(Timestamp::from_millis(seconds * 1000).to_string(), text);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_passes_with_the_clock_of_the_runtime_and_never_before() {
+        let (since, patience) = (Uptime::now(), Duration::from_secs(60));
+        let deadline = Deadline::after(since, patience);
+        tokio::time::advance(Duration::from_secs(59)).await;
+        assert!(!deadline.has_passed());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(deadline.has_passed());
+        assert!(since.elapsed() >= patience);
+        assert!(!Deadline::NEVER.has_passed());
     }
 }

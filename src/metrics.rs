@@ -166,10 +166,14 @@ impl Metrics {
                 "Bytes of files that were sent to clients.",
                 &["route"],
             ),
-            cleanup_runs: names.counters("cleanup_runs_total", "Sweeps of this replica.", &["outcome"]),
+            cleanup_runs: names.counters(
+                "cleanup_runs_total",
+                "Sweeps of this replica, one for each store and interval.",
+                &["outcome"],
+            ),
             cleanup_last_success: names.gauge(
                 "cleanup_last_success_timestamp_seconds",
-                "When this replica last ended a sweep, or found that another one does it; Unix time.",
+                "When this replica last came to the end of a sweep, or found that another one had swept; Unix time.",
             ),
             registry: names.finish(),
         };

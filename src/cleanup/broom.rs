@@ -273,7 +273,7 @@ impl Broom {
             ..
         } = record.phase
         {
-            info!(target: "bits_gateway::session", event = "expired", session = %id, key = record.target.key);
+            info!(target: "bits_gateway::session", event = "expired", session = %id, key = record.target.key, "session");
         }
         self.count(id, &record.phase, report);
         if let Then::Discard(_) = step.then {

@@ -5,6 +5,8 @@
 //! the store's own clock.
 
 mod broom;
+#[cfg(test)]
+mod clocks;
 mod finding;
 mod settings;
 
@@ -22,6 +24,7 @@ pub use finding::{Deed, Finding, Report};
 pub use settings::Settings;
 
 use crate::clock::random_id;
+use crate::metrics::CleanupOutcome;
 use crate::upload::{Place, Rules, Uploads};
 
 /// How often the sessions that nobody asks for are forgotten by this process.
@@ -30,9 +33,10 @@ const FORGET: Duration = Duration::from_secs(60);
 /// Findings that a sweep may be ahead of whoever listens.
 const FINDINGS_AHEAD: usize = 64;
 
-/// Sweeps the stores of `places` for ever, one of all replicas in every `interval`. To be dropped when the process ends.
+/// Sweeps the stores of `places` for ever, one of all replicas in every `interval`, and tells how each sweep of a store `ended`. To be
+/// dropped when the process ends.
 #[expect(clippy::disallowed_methods, reason = "a timer is what this is")]
-pub async fn run(uploads: Uploads, places: Vec<Arc<Place>>, interval: Duration, swept: impl Fn(&Report) + Send) {
+pub async fn run(uploads: Uploads, places: Vec<Arc<Place>>, interval: Duration, ended: impl Fn(CleanupOutcome) + Send) {
     let rules: Vec<_> = rules_of(&places).collect();
     let mut brooms = by_store(&places, &rules);
     let mut until_sweep = jittered(interval);
@@ -43,18 +47,25 @@ pub async fn run(uploads: Uploads, places: Vec<Arc<Place>>, interval: Duration, 
         until_sweep -= pause;
         if until_sweep.is_zero() {
             for broom in &mut brooms {
-                sweep(broom, interval, &swept).await;
+                ended(sweep(broom, interval).await);
             }
             until_sweep = jittered(interval);
         }
     }
 }
 
-async fn sweep(broom: &mut Broom, interval: Duration, swept: &(impl Fn(&Report) + Send)) {
-    let report = match broom.store().elect_sweeper(interval).await {
+async fn sweep(broom: &mut Broom, interval: Duration) -> CleanupOutcome {
+    // A replica that is alone sweeps each time that it asks.
+    let report = match broom.store().elect_sweeper(interval - interval / JITTER).await {
         Ok(Some(now)) => broom.sweep(now).await,
-        Ok(None) => return debug!(store = %broom.store(), "another replica sweeps in this interval"),
-        Err(error) => return warn!(store = %broom.store(), %error, "no sweep this time"),
+        Ok(None) => {
+            debug!(store = %broom.store(), "another replica swept in this interval");
+            return CleanupOutcome::Skipped;
+        }
+        Err(error) => {
+            warn!(store = %broom.store(), %error, "no sweep this time");
+            return CleanupOutcome::Failed;
+        }
     };
     match report {
         Ok(report) => {
@@ -68,9 +79,16 @@ async fn sweep(broom: &mut Broom, interval: Duration, swept: &(impl Fn(&Report) 
                 failed = report.failed,
                 "swept"
             );
-            swept(&report);
+            if report.failed == 0 {
+                CleanupOutcome::Swept
+            } else {
+                CleanupOutcome::Incomplete
+            }
         }
-        Err(error) => warn!(store = %broom.store(), %error, "the sweep broke off"),
+        Err(error) => {
+            warn!(store = %broom.store(), %error, "the sweep broke off");
+            CleanupOutcome::Failed
+        }
     }
 }
 
@@ -160,201 +178,100 @@ fn by_store(places: &[Arc<Place>], rules: &[(String, Rules)]) -> Vec<Broom> {
 /// `interval`, shortened at random by up to a tenth, so that replicas that started together don't all ask together.
 fn jittered(interval: Duration) -> Duration {
     let thousandth = u32::try_from(random_id().as_u128() % 100).unwrap_or_default();
-    interval - interval / 1000 * thousandth
+    interval - interval / JITTER / 100 * thousandth
 }
+
+/// By which part of it an interval may be shortened: a tenth.
+const JITTER: u32 = 10;
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use futures::StreamExt;
+    use std::sync::atomic::AtomicUsize;
+
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::bits::{ContentRange, SessionId};
+    use crate::bits::SessionId;
     use crate::budget::Budget;
-    use crate::clock::{Clock, ManualClock, SystemClock, Timestamp};
+    use crate::clock::{Clock, SystemClock};
     use crate::metrics::Metrics;
-    use crate::session::{Principal, Target};
-    use crate::store::faulty::Depot;
-    use crate::upload::{Asked, Body, BodyBroken, Coordination, Durability, Register, Standing};
+    use crate::session::{Before, Principal, RECORD_VERSION, Record, Target};
+    use crate::store::Store;
+    use crate::store::faulty::{Depot, Dice, Line};
+    use crate::upload::{Coordination, Durability, Rules};
 
     const HOUR: Duration = Duration::from_secs(3600);
-    const DAY: Duration = Duration::from_secs(24 * 3600);
 
-    struct Whole(Option<Bytes>);
-
-    impl Body for Whole {
-        async fn next(&mut self, _wanted: u64) -> Result<Option<Bytes>, BodyBroken> {
-            Ok(self.0.take())
-        }
+    fn place(store: Store) -> Arc<Place> {
+        let rules = Rules {
+            overwrite: false,
+            max_upload_size: 1 << 20,
+            max_fragment_size: 1 << 20,
+            part_size: 64,
+            session_timeout: 24 * HOUR,
+            closed_session_memory: 24 * HOUR,
+            durability: Durability::Fragment,
+            coordination: Coordination::Shared,
+        };
+        Arc::new(Place {
+            route: "/".to_owned(),
+            store,
+            rules,
+        })
     }
 
-    /// A replica on a machine of its own, with the clock that it has.
-    struct Replica {
-        uploads: Uploads,
-        place: Arc<Place>,
-    }
-
-    impl Replica {
-        fn on(depot: &Depot, clock: ManualClock) -> Self {
-            let budget = Budget::new(1 << 20, Duration::from_secs(1));
-            let rules = Rules {
-                overwrite: false,
-                max_upload_size: 1 << 40,
-                max_fragment_size: 1 << 40,
-                part_size: 64,
-                session_timeout: 6 * HOUR,
-                closed_session_memory: 6 * HOUR,
-                durability: Durability::Fragment,
-                coordination: Coordination::Shared,
-            };
-            Self {
-                uploads: Uploads::new(budget, Arc::new(clock), Metrics::new(["/"])),
-                place: Arc::new(Place {
-                    route: "/".to_owned(),
-                    store: depot.store(),
-                    rules,
-                }),
-            }
-        }
-
-        fn asked(key: &str) -> Asked {
-            Asked {
-                principal: Principal::anonymous(),
-                target: Target {
-                    route: "/".to_owned(),
-                    key: key.to_owned(),
-                    query: None,
-                },
-                url: format!("http://h/{key}"),
-            }
-        }
-
-        async fn create(&self, key: &str) -> SessionId {
-            self.uploads.create(&self.place, Self::asked(key)).await.unwrap()
-        }
-
-        async fn send(&self, key: &str, id: SessionId, from: u64) {
-            let range = ContentRange::new(from, from + 10, 1000).unwrap();
-            let mut body = Whole(Some(Bytes::from_static(&[1; 10])));
-            let taken = self
-                .uploads
-                .fragment(&self.place, &Self::asked(key), id, range, &mut body)
-                .await;
-            assert_eq!((taken.verdict, taken.next), (Ok(()), Some(from + 10)));
-        }
-
-        async fn standing(&self, id: SessionId) -> Option<Standing> {
-            let register = Register::new(self.uploads.clone(), vec![Arc::clone(&self.place)]);
-            register.show(id).await.unwrap().map(|shown| shown.overview.phase)
-        }
-    }
-
-    /// The clocks of two machines, of which one is a day off.
-    fn clocks(wrong: fn(Timestamp) -> Timestamp) -> [ManualClock; 2] {
-        let right = SystemClock.now();
-        [ManualClock::at(right), ManualClock::at(wrong(right))]
-    }
-
-    fn a_day_behind(now: Timestamp) -> Timestamp {
-        Timestamp::from_millis(now.as_millis() - DAY.as_millis() as u64)
+    /// What a replica that sweeps `store` every hour tells.
+    fn replica(store: Store) -> mpsc::UnboundedReceiver<CleanupOutcome> {
+        let uploads = Uploads::new(Budget::new(1024, HOUR), Arc::new(SystemClock), Metrics::new(["/"]));
+        let (told, outcomes) = mpsc::unbounded_channel();
+        tokio::spawn(run(uploads, vec![place(store)], HOUR, move |outcome| {
+            // The receiver may be gone at the end of a test.
+            let _ = told.send(outcome);
+        }));
+        outcomes
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_replica_whose_clock_is_a_day_off_ends_no_live_session_and_keeps_no_dead_one() {
-        for wrong in [a_day_behind as fn(Timestamp) -> Timestamp, |now: Timestamp| {
-            now.plus(DAY)
-        }] {
-            let depot = Depot::memory();
-            let [right, wrong] = clocks(wrong).map(|clock| Replica::on(&depot, clock));
-            // Sessions of either, and it is the wrong one that sweeps, as it does while the program runs.
-            let live = [right.create("live-1").await, wrong.create("live-2").await];
-            let dead = [right.create("dead-1").await, wrong.create("dead-2").await];
-            let (told, mut swept) = mpsc::unbounded_channel();
-            let places = vec![Arc::clone(&wrong.place)];
-            let sweeping = tokio::spawn(run(wrong.uploads.clone(), places, HOUR, move |report| {
-                told.send(*report).unwrap();
-            }));
-            let mut expired = 0;
-            for hour in 0..20 {
-                for (replica, id, key) in [(&right, live[0], "live-1"), (&wrong, live[1], "live-2")] {
-                    replica.send(key, id, hour * 10).await;
-                }
-                depot.advance(HOUR + Duration::from_secs(1));
-                expired += swept.recv().await.unwrap().expired;
-                if hour == 4 {
-                    for id in dead {
-                        assert_eq!(right.standing(id).await, Some(Standing::Open), "not before its time");
-                    }
-                }
-            }
-            sweeping.abort();
-            assert_eq!(expired, 2);
-            for id in live {
-                assert_eq!(
-                    right.standing(id).await,
-                    Some(Standing::Open),
-                    "nobody ends what goes on"
-                );
-            }
-            for id in dead {
-                assert_eq!(
-                    right.standing(id).await,
-                    None,
-                    "it has ended, and its tombstone is forgotten"
-                );
-            }
+    async fn a_replica_that_is_alone_sweeps_in_every_interval() {
+        let depot = Depot::memory();
+        let mut outcomes = replica(depot.store());
+        for _ in 0..5 {
+            assert_eq!(outcomes.recv().await, Some(CleanupOutcome::Swept));
+            // It asks again after a little less than the interval.
+            depot.advance(HOUR * 9 / 10);
         }
     }
 
-    #[tokio::test]
-    async fn a_sweep_that_is_asked_for_goes_by_the_time_of_the_store_and_rehearses_without_a_trace() {
+    #[tokio::test(start_paused = true)]
+    async fn a_sweep_that_another_replica_did_is_told_from_one_that_failed() {
         let depot = Depot::memory();
-        let [replica, _] = clocks(a_day_behind).map(|clock| Replica::on(&depot, clock));
-        let (dead, live) = (replica.create("dead").await, replica.create("live").await);
-        replica.send("dead", dead, 0).await;
-        depot.advance(6 * HOUR);
-        replica.send("live", live, 0).await;
-        let places = [Arc::clone(&replica.place)];
-        let rules: Vec<_> = rules_of(&places).collect();
-        let sweep = async |rehearse| -> Vec<Told> { at_once(&places, &rules, rehearse).collect().await };
-        let finding = Finding {
-            deed: Deed::Expiring,
-            session: dead,
-            key: Some("dead".to_owned()),
-            count: None,
-            why: None,
-        };
-        let told = |report| {
-            let store = replica.place.store.to_string();
-            vec![Told::Found(finding.clone()), Told::Swept { store, report }]
-        };
-        let report = Report {
-            sessions: 2,
-            expiring: 1,
-            ..Report::default()
-        };
-        let before = depot.names().await;
-        assert_eq!(sweep(true).await, told(report));
-        assert_eq!(replica.standing(dead).await, Some(Standing::Open));
-        assert_eq!(sweep(false).await, told(report));
-        assert_eq!(replica.standing(dead).await, Some(Standing::Expiring));
+        let line = Line::new(Dice::new(1), 0, false, &Arc::<AtomicUsize>::default());
+        let mut outcomes = replica(depot.over(&line));
+        assert_eq!(outcomes.recv().await, Some(CleanupOutcome::Swept));
+        // By the clock of the store no time went by.
+        assert_eq!(outcomes.recv().await, Some(CleanupOutcome::Skipped));
+        line.cut();
+        assert_eq!(outcomes.recv().await, Some(CleanupOutcome::Failed));
+    }
 
-        depot.advance(HOUR);
-        let would = sweep(true).await;
-        assert!(
-            matches!(&would[0], Told::Found(found) if found.deed == Deed::Expired),
-            "{would:?}"
-        );
-        let after: Vec<_> = depot
-            .names()
-            .await
-            .into_iter()
-            .filter(|name| !name.ends_with("/clock"))
-            .collect();
-        assert_eq!(after, before, "nothing is gone, and nothing has come");
-        assert_eq!(sweep(false).await, would);
-        assert_eq!(replica.standing(dead).await, Some(Standing::Closed));
-        assert_eq!(replica.standing(live).await, Some(Standing::Open));
+    #[tokio::test(start_paused = true)]
+    async fn a_sweep_that_left_a_session_behind_is_told_as_incomplete() {
+        let depot = Depot::memory();
+        let store = depot.store();
+        let target = Target {
+            route: "/".to_owned(),
+            key: "f".to_owned(),
+            query: None,
+        };
+        let id = SessionId::new(random_id());
+        let (nobody, url, absent) = (Principal::anonymous(), String::new(), Before::Absent);
+        let record = Record::begin(id, nobody, target, url, 64, 64, false, absent, SystemClock.now());
+        let newer = Record {
+            min_reader: RECORD_VERSION + 1,
+            ..record
+        };
+        store.create_record(&newer).await.unwrap();
+        depot.advance(2 * HOUR);
+        assert_eq!(replica(depot.store()).recv().await, Some(CleanupOutcome::Incomplete));
     }
 }

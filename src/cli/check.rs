@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::{CONFIG, UNAVAILABLE, block_on, out, say};
+use crate::app::exit;
 use crate::config::{Loaded, Route};
 use crate::metrics::Metrics;
 use crate::store::{ProbeError, Store};
@@ -57,14 +58,15 @@ fn open_store(route: &Route) -> Result<String, (u8, String)> {
 /// What the store was found to do, when that is enough.
 async fn try_store(route: &Route) -> Result<String, (u8, String)> {
     let shared = route.upload.coordination == Coordination::Shared;
-    let unclear = |error: ProbeError| (UNAVAILABLE, error.to_string());
-    let found = open(route)?.probe().await.map_err(unclear)?;
+    let about = |error: ProbeError| format!("{}: {error}", route.store.url);
+    let found = open(route)?.probe().await;
+    let found = found.map_err(|unclear| (UNAVAILABLE, about(unclear)))?;
     match found.suffice(shared) {
         Ok(()) => Ok(format!(": {found}")),
-        Err(lacks) => Err((CONFIG, format!("{lacks} (found: {found})"))),
+        Err(lacks) => Err((CONFIG, format!("{} (found: {found})", about(lacks)))),
     }
 }
 
 fn open(route: &Route) -> Result<Store, (u8, String)> {
-    Store::open(&route.store, &Metrics::new([])).map_err(|error| (CONFIG, error.to_string()))
+    Store::open(&route.store, &Metrics::new([])).map_err(|error| (exit::of(&error), error.to_string()))
 }

@@ -184,6 +184,7 @@ mod tests {
     use crate::bits::SessionId;
     use crate::clock::Timestamp;
     use crate::session::{Before, ObjectTag};
+    use crate::store::Terms;
     use source::Pieces;
 
     /// A destination in memory that misbehaves on demand.
@@ -581,7 +582,10 @@ mod tests {
     async fn put(store: &Store, key: &Key, bytes: &'static [u8], before: &Before) -> ObjectTag {
         let session = SessionId::new(random_id());
         let bytes = vec![Bytes::from_static(bytes)];
-        store.put_file(key, session, bytes, before).await.unwrap()
+        store
+            .put_file(key, session, bytes, Terms::whenever(before))
+            .await
+            .unwrap()
     }
 
     #[tokio::test]

@@ -173,8 +173,10 @@ label! {
     CleanupOutcome {
         /// Everything was looked at.
         Swept => "swept",
-        /// Another replica sweeps this time.
-        Elsewhere => "elsewhere",
+        /// The sweep came to its end, but some sessions could not be dealt with.
+        Incomplete => "incomplete",
+        /// Another replica swept in this interval.
+        Skipped => "skipped",
         /// The store was in the way.
         Failed => "failed",
     }

@@ -12,7 +12,7 @@ use super::bucket::Bucket;
 use super::objects::{CONTENT_DISPOSITION, CONTENT_TYPE, SESSION_METADATA};
 use super::records::bare;
 use super::remote::{self, Attempt, Publication};
-use super::{CompleteError, Error};
+use super::{CompleteError, Error, Terms};
 use crate::bits::SessionId;
 use crate::clock::{Timestamp, random_id};
 use crate::session::{Before, ObjectTag};
@@ -40,14 +40,14 @@ impl AzureBucket {
     }
 
     /// Put Block List, not yet authorised. The session is named with the commit: blocks have no metadata.
-    fn commit(&self, path: &Path, session: SessionId, before: &Before, body: String) -> Result<HttpRequest, Error> {
+    fn commit(&self, path: &Path, session: SessionId, terms: Terms<'_>, body: String) -> Result<HttpRequest, Error> {
         let mut url = self.container.clone();
         // A URL with a host has segments.
         url.path_segments_mut()
             .map_err(|()| remote::unbuilt("no path"))?
             .extend(path.as_ref().split('/'));
         url.set_query(Some("comp=blocklist"));
-        let condition = match before {
+        let condition = match terms.before {
             Before::Absent => (IF_NONE_MATCH, "*".to_owned()),
             Before::Present(tag) => (
                 IF_MATCH,
@@ -73,6 +73,7 @@ impl AzureBucket {
         let mut request = Request::new(HttpRequestBody::from(body));
         *request.method_mut() = Method::PUT;
         *request.uri_mut() = url.as_str().parse().map_err(remote::unbuilt)?;
+        request.extensions_mut().insert(terms.by);
         for (name, value) in headers {
             request
                 .headers_mut()
@@ -169,12 +170,12 @@ impl Bucket for AzureBucket {
         session: SessionId,
         _upload: &UploadId,
         parts: &[RecordedPart],
-        before: &Before,
+        terms: Terms<'_>,
         _mark: Option<&str>,
     ) -> Result<ObjectTag, CompleteError> {
         let size = parts.last().map_or(0, RecordedPart::end);
-        let request = self.commit(path, session, before, list_of(parts))?;
-        let mut publication = Publication::new(&self.store, path, session, size, before);
+        let request = self.commit(path, session, terms, list_of(parts))?;
+        let mut publication = Publication::new(&self.store, path, session, size, terms);
         loop {
             match self.attempt(request.clone(), size).await {
                 Ok(tag) => return Ok(tag),

@@ -4,10 +4,10 @@
 use async_trait::async_trait;
 use object_store::{ObjectStore, PutPayload, path::Path};
 
-use super::{CompleteError, Error};
+use super::{CompleteError, Error, Terms};
 use crate::bits::SessionId;
 use crate::clock::Timestamp;
-use crate::session::{Before, ObjectTag};
+use crate::session::ObjectTag;
 use crate::staging::{PartId, PartRange, RecordedPart, UploadId};
 
 /// A bucket with multipart uploads. Implemented for the remote stores, for memory and for a local directory.
@@ -40,15 +40,15 @@ pub(super) trait Bucket: std::fmt::Debug + Send + Sync {
     /// What the published object will be known by, where that can be told before completion.
     async fn mark(&self, path: &Path, upload: &UploadId) -> Result<Option<String>, Error>;
 
-    /// Publishes the parts as one object, if the destination still is what `before` says. Repeating it after a lost answer is
-    /// harmless: an object that is this session's own counts as success.
+    /// Publishes the parts as one object, if the destination still is what the terms say and it is not too late to begin. Repeating it
+    /// after a lost answer is harmless: an object that is this session's own counts as success.
     async fn complete(
         &self,
         path: &Path,
         session: SessionId,
         upload: &UploadId,
         parts: &[RecordedPart],
-        before: &Before,
+        terms: Terms<'_>,
         mark: Option<&str>,
     ) -> Result<ObjectTag, CompleteError>;
 

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::bucket::Bucket;
 use super::keys::Layout;
 use super::memory::MemoryBucket;
-use super::{CompleteError, DEFAULT_RESERVED, Error, Key, Store};
+use super::{CompleteError, DEFAULT_RESERVED, Error, Key, Store, Terms};
 use crate::bits::SessionId;
 use crate::clock::{Timestamp, random_id};
 use crate::session::{Before, ObjectTag, Phase, Principal, RECORD_VERSION, Record, Staged, Target};
@@ -168,12 +168,16 @@ impl Bucket for Faulty {
         session: SessionId,
         upload: &UploadId,
         parts: &[RecordedPart],
-        _before: &Before,
+        terms: Terms<'_>,
         mark: Option<&str>,
     ) -> Result<ObjectTag, CompleteError> {
         let now = super::objects::look_at(self.inner(), path).await?;
         let before = now.map_or(Before::Absent, |seen| Before::Present(seen.tag));
-        self.bucket.complete(path, session, upload, parts, &before, mark).await
+        let terms = Terms {
+            before: &before,
+            ..terms
+        };
+        self.bucket.complete(path, session, upload, parts, terms, mark).await
     }
 
     async fn abort(&self, path: &Path, upload: &UploadId) -> Result<(), Error> {
@@ -307,7 +311,9 @@ async fn what_stays_unclear_is_unavailable_after_a_bounded_time() {
         let result = store.create_tail(old.id, 0, bytes("abc")).await;
         assert!(matches!(result, Err(Error::Unavailable(_))), "{result:?}");
         faulty.on_puts(&[fault; 100]);
-        let result = store.put_file(&key(), old.id, bytes("abc"), &Before::Absent).await;
+        let result = store
+            .put_file(&key(), old.id, bytes("abc"), Terms::whenever(&Before::Absent))
+            .await;
         assert!(matches!(result, Err(Error::Unavailable(_))), "{result:?}");
         // Nor does a look that fails for ever make it certain.
         faulty.on_gets(&[Fault::Unanswered; 100]);
@@ -333,7 +339,7 @@ async fn what_is_denied_is_not_tried_again() {
             0 => store.create_record(&record).await.unwrap_err(),
             1 => store.create_tail(record.id, 0, bytes("abc")).await.unwrap_err(),
             _ => store
-                .put_file(&key(), record.id, bytes("abc"), &Before::Absent)
+                .put_file(&key(), record.id, bytes("abc"), Terms::whenever(&Before::Absent))
                 .await
                 .unwrap_err(),
         };
@@ -386,11 +392,18 @@ async fn a_file_is_published_in_spite_of_passing_faults() {
             let (store, faulty) = Faulty::store();
             let before = match before_there_is {
                 None => Before::Absent,
-                Some(old) => Before::Present(store.put_file(&key(), id(), bytes(old), &Before::Absent).await.unwrap()),
+                Some(old) => Before::Present(
+                    store
+                        .put_file(&key(), id(), bytes(old), Terms::whenever(&Before::Absent))
+                        .await
+                        .unwrap(),
+                ),
             };
             faulty.on_puts(faults);
             let session = id();
-            let tag = store.put_file(&key(), session, bytes("new"), &before).await;
+            let tag = store
+                .put_file(&key(), session, bytes("new"), Terms::whenever(&before))
+                .await;
             let tag = tag.unwrap_or_else(|error| panic!("{faults:?} {before_there_is:?}: {error}"));
             let seen = store.look(&key()).await.unwrap().unwrap();
             assert_eq!((seen.tag, seen.session), (tag, Some(session)), "{faults:?}");
@@ -409,11 +422,13 @@ async fn somebody_elses_file_is_never_replaced_nor_taken_for_ones_own() {
         let (store, faulty) = Faulty::store();
         // The same bytes, but another session's.
         let theirs = store
-            .put_file(&key(), id(), bytes("same"), &Before::Absent)
+            .put_file(&key(), id(), bytes("same"), Terms::whenever(&Before::Absent))
             .await
             .unwrap();
         faulty.on_puts(faults);
-        let result = store.put_file(&key(), id(), bytes("same"), &Before::Absent).await;
+        let result = store
+            .put_file(&key(), id(), bytes("same"), Terms::whenever(&Before::Absent))
+            .await;
         assert!(matches!(result, Err(Error::Conflict)), "{faults:?}: {result:?}");
         assert_eq!(store.look(&key()).await.unwrap().unwrap().tag, theirs);
     }
@@ -429,11 +444,13 @@ async fn where_no_session_is_kept_the_same_bytes_are_ones_own() {
         .await
         .unwrap();
     let tag = store
-        .put_file(&key(), id(), bytes("same"), &Before::Absent)
+        .put_file(&key(), id(), bytes("same"), Terms::whenever(&Before::Absent))
         .await
         .unwrap();
     assert_eq!(tag, store.look(&key()).await.unwrap().unwrap().tag);
-    let result = store.put_file(&key(), id(), bytes("rest"), &Before::Absent).await;
+    let result = store
+        .put_file(&key(), id(), bytes("rest"), Terms::whenever(&Before::Absent))
+        .await;
     assert!(matches!(result, Err(Error::Conflict)), "{result:?}");
 }
 
@@ -459,11 +476,11 @@ async fn a_store_that_completes_whatever_is_there_is_found_out_and_then_looked_a
         3,
     )];
     store
-        .put_file(&key(), id(), bytes("theirs"), &Before::Absent)
+        .put_file(&key(), id(), bytes("theirs"), Terms::whenever(&Before::Absent))
         .await
         .unwrap();
     let result = store
-        .complete(&key(), session, &upload, &parts, &Before::Absent, None)
+        .complete(&key(), session, &upload, &parts, Terms::whenever(&Before::Absent), None)
         .await;
     assert!(matches!(result, Err(CompleteError::Changed)), "{result:?}");
 }

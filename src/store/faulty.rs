@@ -20,10 +20,10 @@ use object_store::{
 use super::bucket::Bucket;
 use super::keys::{DEFAULT_RESERVED, Layout};
 use super::memory::MemoryBucket;
-use super::{CompleteError, Error, Key, Store};
+use super::{CompleteError, Error, Key, Store, Terms};
 use crate::bits::SessionId;
 use crate::clock::Timestamp;
-use crate::session::{Before, ObjectTag};
+use crate::session::ObjectTag;
 use crate::staging::{PartId, PartRange, RecordedPart, UploadId};
 
 /// Dice that fall the same way for the same seed (splitmix64).
@@ -173,10 +173,10 @@ impl Bucket for ClockedBucket {
         session: SessionId,
         upload: &UploadId,
         parts: &[RecordedPart],
-        before: &Before,
+        terms: Terms<'_>,
         mark: Option<&str>,
     ) -> Result<ObjectTag, CompleteError> {
-        self.inner.complete(path, session, upload, parts, before, mark).await
+        self.inner.complete(path, session, upload, parts, terms, mark).await
     }
 
     async fn abort(&self, path: &Path, upload: &UploadId) -> Result<(), Error> {
@@ -490,15 +490,17 @@ impl Bucket for FaultyBucket {
         session: SessionId,
         upload: &UploadId,
         parts: &[RecordedPart],
-        before: &Before,
+        terms: Terms<'_>,
         mark: Option<&str>,
     ) -> Result<ObjectTag, CompleteError> {
         let (inner, path, upload) = (Arc::clone(&self.inner), path.clone(), upload.clone());
-        let (parts, before, mark) = (parts.to_vec(), before.clone(), mark.map(ToOwned::to_owned));
+        let (parts, before, mark) = (parts.to_vec(), terms.before.clone(), mark.map(ToOwned::to_owned));
+        let by = terms.by;
         let request = || -> BoxFuture<'static, _> {
             Box::pin(async move {
+                let terms = Terms { before: &before, by };
                 inner
-                    .complete(&path, session, &upload, &parts, &before, mark.as_deref())
+                    .complete(&path, session, &upload, &parts, terms, mark.as_deref())
                     .await
             })
         };

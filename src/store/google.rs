@@ -23,9 +23,9 @@ use super::patience::briefly;
 use super::records::bare;
 use super::remote::{self, Answer, Attempt, Publication};
 use super::s3::{listed_uploads, next_uploads};
-use super::{CompleteError, Error};
+use super::{CompleteError, Error, Terms};
 use crate::bits::SessionId;
-use crate::clock::Timestamp;
+use crate::clock::{Deadline, Timestamp};
 use crate::session::{Before, ObjectTag};
 use crate::staging::{PartId, PartRange, RecordedPart, UploadId};
 
@@ -58,7 +58,13 @@ impl GoogleBucket {
     }
 
     /// Makes a request that `object_store` has no call for.
-    async fn request(&self, method: Method, segments: &[&str], query: &[(&str, &str)]) -> Result<Answer, Error> {
+    async fn request(
+        &self,
+        method: Method,
+        segments: &[&str],
+        query: &[(&str, &str)],
+        by: Deadline,
+    ) -> Result<Answer, Error> {
         let mut url = self.base.clone();
         url.path_segments_mut()
             .map_err(|()| remote::unbuilt("no path"))?
@@ -74,6 +80,7 @@ impl GoogleBucket {
         *request.method_mut() = method;
         *request.uri_mut() = url.as_str().parse().map_err(remote::unbuilt)?;
         *request.headers_mut() = headers;
+        request.extensions_mut().insert(by);
         remote::send(&self.client, request).await
     }
 
@@ -85,11 +92,11 @@ impl GoogleBucket {
         parts: &[RecordedPart],
         path: &Path,
         session: SessionId,
-        before: &Before,
+        terms: Terms<'_>,
     ) -> Result<ObjectTag, Attempt> {
         let size = parts.last().map_or(0, RecordedPart::end);
         self.assemble(assembled, upload, parts, session, size).await?;
-        self.rewrite(assembled, path, before, size).await
+        self.rewrite(assembled, path, terms, size).await
     }
 
     /// Assembles the parts under the name of our own. It is enough that the assembled object is there: an upload completes once.
@@ -129,8 +136,8 @@ impl GoogleBucket {
 
     /// Gives the assembled object its name, if the destination is what `before` says. Large objects may take several calls, of
     /// which the last one counts.
-    async fn rewrite(&self, assembled: &Path, path: &Path, before: &Before, size: u64) -> Result<ObjectTag, Attempt> {
-        let generation = match before {
+    async fn rewrite(&self, assembled: &Path, path: &Path, terms: Terms<'_>, size: u64) -> Result<ObjectTag, Attempt> {
+        let generation = match terms.before {
             Before::Absent => "0",
             Before::Present(tag) => tag.version.as_deref().unwrap_or_default(),
         };
@@ -153,7 +160,7 @@ impl GoogleBucket {
         loop {
             let mut query = vec![("ifGenerationMatch", generation)];
             query.extend(token.as_deref().map(|token| ("rewriteToken", token)));
-            let answer = self.request(Method::POST, &segments, &query).await?;
+            let answer = self.request(Method::POST, &segments, &query, terms.by).await?;
             let answer = match answer.accepted() {
                 // The assembled object is gone: another turn gave it its name, or a clean-up came by.
                 Err(Error::NotFound) => return Err(Error::UnknownUpload.into()),
@@ -235,14 +242,14 @@ impl Bucket for GoogleBucket {
         session: SessionId,
         upload: &UploadId,
         parts: &[RecordedPart],
-        before: &Before,
+        terms: Terms<'_>,
         _mark: Option<&str>,
     ) -> Result<ObjectTag, CompleteError> {
         let size = parts.last().map_or(0, RecordedPart::end);
         let (assembled, id) = self.assembly.split(path, upload).ok_or(CompleteError::UnknownUpload)?;
-        let mut publication = Publication::new(&self.store, path, session, size, before);
+        let mut publication = Publication::new(&self.store, path, session, size, terms);
         let published = loop {
-            match self.attempt(&assembled, id, parts, path, session, before).await {
+            match self.attempt(&assembled, id, parts, path, session, terms).await {
                 Ok(tag) => break tag,
                 Err(failed) => {
                     if let Some(tag) = publication.judge(failed).await? {
@@ -280,7 +287,7 @@ impl Bucket for GoogleBucket {
                 ]);
             }
             let page = self
-                .request(Method::GET, &[&self.bucket], &query)
+                .request(Method::GET, &[&self.bucket], &query, Deadline::NEVER)
                 .await?
                 .accepted()?
                 .body;

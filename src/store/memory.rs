@@ -15,11 +15,12 @@ use object_store::{
 };
 
 use super::bucket::Bucket;
-use super::objects::{Standing, attributes, look_at, mode_of, standing};
-use super::{CompleteError, Error};
+use super::objects::{Standing, look_at, standing};
+use super::terms::TooLate;
+use super::{CompleteError, Error, Terms};
 use crate::bits::SessionId;
 use crate::clock::{Clock, SystemClock, Timestamp, random_id};
-use crate::session::{Before, ObjectTag};
+use crate::session::ObjectTag;
 use crate::staging::{PartId, PartRange, RecordedPart, UploadId};
 use crate::units::ByteSize;
 
@@ -192,7 +193,7 @@ impl Bucket for MemoryBucket {
         session: SessionId,
         upload: &UploadId,
         parts: &[RecordedPart],
-        before: &Before,
+        terms: Terms<'_>,
         _mark: Option<&str>,
     ) -> Result<ObjectTag, CompleteError> {
         let size = parts.last().map_or(0, RecordedPart::end);
@@ -200,25 +201,22 @@ impl Bucket for MemoryBucket {
             Ok(payload) => payload,
             Err(CompleteError::UnknownUpload) => {
                 let seen = look_at(&self.objects, path).await?;
-                return match standing(seen.as_ref(), session, size, before) {
+                return match standing(seen.as_ref(), session, size, terms.before) {
                     Standing::Ours(tag) => Ok(tag),
                     Standing::AsBefore | Standing::Changed => Err(CompleteError::UnknownUpload),
                 };
             }
             Err(error) => return Err(error),
         };
-        let options = PutOptions {
-            mode: mode_of(before),
-            attributes: attributes(session),
-            ..PutOptions::default()
-        };
+        let options = terms.put(session);
+        TooLate::check(&options.extensions).map_err(Error::from)?;
         // The map of objects checks the condition and stores under one lock of its own. No room is claimed: the bytes of the parts
         // become those of the object.
         let result = match self.objects.put_opts(path, payload, options).await.map_err(Error::from) {
             Ok(result) => result,
             Err(Error::Conflict) => {
                 let seen = look_at(&self.objects, path).await?;
-                return match standing(seen.as_ref(), session, size, before) {
+                return match standing(seen.as_ref(), session, size, terms.before) {
                     Standing::Ours(tag) => Ok(tag),
                     Standing::AsBefore | Standing::Changed => Err(CompleteError::Changed),
                 };
@@ -250,6 +248,7 @@ impl Bucket for MemoryBucket {
 impl ObjectStore for MemoryBucket {
     async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> object_store::Result<PutResult> {
         let claim = self.room_for(&payload).await?;
+        TooLate::check(&options.extensions)?;
         let result = self.objects.put_opts(path, payload, options).await?;
         claim.into_iter().for_each(Claim::keep);
         Ok(result)
@@ -299,6 +298,7 @@ mod tests {
     use object_store::ObjectStoreExt;
 
     use super::*;
+    use crate::session::Before;
     use crate::staging::PartPlan;
 
     fn full<T>(result: Result<T, impl Into<Error>>) -> bool {
@@ -343,7 +343,7 @@ mod tests {
         let id = bucket.put_part(&path, &upload, part, bytes(100)).await.unwrap();
         let parts = [RecordedPart(id, 100)];
         let done = bucket
-            .complete(&path, session, &upload, &parts, &Before::Absent, None)
+            .complete(&path, session, &upload, &parts, Terms::whenever(&Before::Absent), None)
             .await;
         assert_eq!(done.unwrap().size, 100);
         assert!(full(bucket.put(&Path::from("other"), bytes(1)).await));

@@ -23,15 +23,17 @@ mod remote;
 mod s3;
 mod settings;
 mod tails;
+mod terms;
 mod xml;
 
 pub use error::{CompleteError, Error};
 pub use keys::{DEFAULT_RESERVED, Key, KeyRefused, Name};
-pub use objects::{ObjectRead, Seen};
+pub use objects::{ObjectRead, Seen, Standing};
 pub use open::OpenError;
 pub use probe::{Capabilities, ProbeError};
 pub use records::{LARGEST_RECORD, Listed, ListedRecord, ListedSession, Loaded, Stored, Version};
 pub use settings::Settings;
+pub use terms::Terms;
 
 use std::fmt;
 use std::sync::Arc;

@@ -10,15 +10,15 @@ use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
-    Attribute, Attributes, GetOptions, GetRange, GetResultPayload, ObjectMeta, ObjectStore, PutMode, PutOptions,
-    PutPayload, UpdateVersion,
+    Attribute, Attributes, GetOptions, GetRange, GetResultPayload, ObjectMeta, ObjectStore, PutMode, PutPayload,
+    UpdateVersion,
 };
 use tokio::task::JoinHandle;
 
 use super::patience::{Patience, Unclear, briefly, worn_out};
 use super::records::{Version, bare};
 use super::tails::same_bytes;
-use super::{CompleteError, Error, Key, Store};
+use super::{CompleteError, Error, Key, Store, Terms};
 use crate::bits::SessionId;
 use crate::clock::Timestamp;
 use crate::session::{Before, ObjectTag};
@@ -80,29 +80,34 @@ impl Store {
         look_at(self.destinations(), &self.path(key)?).await
     }
 
-    /// Publishes a whole file with one put, if the destination still is what `before` says.
+    /// What the destination is to a session that wants to publish `size` bytes over `before`. Where files have no place for the session's
+    /// id, its own one counts as changed.
+    ///
+    /// # Errors
+    /// Trouble with the store.
+    pub async fn standing(&self, key: &Key, session: SessionId, size: u64, before: &Before) -> Result<Standing, Error> {
+        Ok(standing(self.look(key).await?.as_ref(), session, size, before))
+    }
+
+    /// Publishes a whole file with one put, if the destination still is what the terms say and it is not too late to begin.
     ///
     /// It may be repeated after a lost answer: an object that names this session and has the right size is its own. Where
     /// the store keeps no metadata, an object of exactly these bytes counts as its own.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when the destination is neither what `before` says nor this session's; else trouble with the store.
+    /// [`Error::Conflict`] when the destination is neither what the terms say nor this session's; else trouble with the store.
     pub async fn put_file(
         &self,
         key: &Key,
         session: SessionId,
         bytes: Vec<Bytes>,
-        before: &Before,
+        terms: Terms<'_>,
     ) -> Result<ObjectTag, Error> {
         let path = self.path(key)?;
         let payload: PutPayload = bytes.into_iter().collect();
         let size = payload.content_length() as u64;
-        let options = PutOptions {
-            mode: mode_of(before),
-            attributes: attributes(session),
-            ..PutOptions::default()
-        };
-        let mut patience = Patience::new();
+        let options = terms.put(session);
+        let mut patience = Patience::until(terms.by);
         loop {
             let put = self.destinations().put_opts(&path, payload.clone(), options.clone());
             let mut last = match put.await.map_err(|error| Unclear::from(Error::from(error))) {
@@ -117,10 +122,10 @@ impl Store {
                 Err(Unclear::Look(error)) => error,
             };
             match look_at(self.destinations(), &path).await {
-                Ok(seen) => match standing(seen.as_ref(), session, size, before) {
+                Ok(seen) => match standing(seen.as_ref(), session, size, terms.before) {
                     Standing::Ours(tag) => return Ok(tag),
                     Standing::AsBefore if matches!(last, Error::Conflict) && !self.forgets_uploads() => {
-                        return self.put_as_part(&path, session, payload, before).await;
+                        return self.put_as_part(&path, session, payload, terms).await;
                     }
                     Standing::AsBefore => {}
                     Standing::Changed => return self.same_content(&path, seen, &payload).await,
@@ -140,7 +145,7 @@ impl Store {
         path: &Path,
         session: SessionId,
         payload: PutPayload,
-        before: &Before,
+        terms: Terms<'_>,
     ) -> Result<ObjectTag, Error> {
         let bucket = self.destination();
         let upload = bucket.begin(path, session).await?;
@@ -156,7 +161,7 @@ impl Store {
                 part.to,
             ));
         }
-        match bucket.complete(path, session, &upload, &parts, before, None).await {
+        match bucket.complete(path, session, &upload, &parts, terms, None).await {
             Ok(tag) => Ok(tag),
             Err(CompleteError::Changed) => Err(Error::Conflict),
             Err(CompleteError::Store(error)) => Err(error),
@@ -275,7 +280,7 @@ impl Store {
 
 /// What a destination is to a session that wants to publish there.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum Standing {
+pub enum Standing {
     /// The session's own file.
     Ours(ObjectTag),
     /// What it was at Create-Session.

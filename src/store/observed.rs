@@ -13,11 +13,11 @@ use object_store::{
 };
 
 use super::bucket::Bucket;
-use super::{CompleteError, Error};
+use super::{CompleteError, Error, Terms};
 use crate::bits::SessionId;
 use crate::clock::Timestamp;
 use crate::metrics::{Metrics, StoreOperation, StoreOutcome};
-use crate::session::{Before, ObjectTag};
+use crate::session::ObjectTag;
 use crate::staging::{PartId, PartRange, RecordedPart, UploadId};
 
 /// A bucket whose requests are counted. What `object_store` repeats by itself counts as one request; so does a list of several
@@ -185,10 +185,10 @@ impl Bucket for Observed {
         session: SessionId,
         upload: &UploadId,
         parts: &[RecordedPart],
-        before: &Before,
+        terms: Terms<'_>,
         mark: Option<&str>,
     ) -> Result<ObjectTag, CompleteError> {
-        let request = self.bucket().complete(path, session, upload, parts, before, mark);
+        let request = self.bucket().complete(path, session, upload, parts, terms, mark);
         self.objects
             .watch
             .over(StoreOperation::CompleteMultipart, request, of_completion)

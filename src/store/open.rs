@@ -20,6 +20,7 @@ use super::keys::{Assembly, Layout};
 use super::local::{LocalDirectory, OpenFailure};
 use super::memory::MemoryBucket;
 use super::s3::S3Bucket;
+use super::terms::Gate;
 use super::{Settings, Store};
 use crate::clock::random_id;
 use crate::metrics::Metrics;
@@ -53,33 +54,66 @@ fn retries() -> RetryConfig {
     }
 }
 
-/// Why a store can't be used as it is configured.
+/// Why a store can't be opened.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Its settings make no sense.
+    /// Not as it is configured.
     #[error("the store {url} cannot be opened: {why}")]
     Settings {
-        /// The store.
+        /// Which one.
         url: String,
-        /// A sentence for whoever wrote them.
+        /// A sentence for whoever wrote the settings.
         why: String,
     },
-    /// It is a directory on which another process works.
+    /// Another process has it. That may end by itself.
     #[error("the store {url} cannot be opened: {why}")]
     InUse {
-        /// The store.
+        /// Which one.
         url: String,
-        /// Which directory, and what to do.
+        /// A sentence for whoever started both.
         why: String,
     },
     /// It is only in the memory of the process that serves it, or a directory that nobody has made yet.
     #[error("the store {url} holds nothing: {why}")]
     Nothing {
-        /// The store.
+        /// Which one.
         url: String,
         /// Why.
         why: &'static str,
     },
+}
+
+impl OpenError {
+    /// About the store at `url`, for `map_err`.
+    fn about<W: Into<Why>>(url: &str) -> impl FnOnce(W) -> Self {
+        let url = url.to_owned();
+        move |why| match why.into() {
+            Why::Settings(why) => Self::Settings { url, why },
+            Why::InUse(why) => Self::InUse { url, why },
+        }
+    }
+}
+
+/// The same before it is known which store it is about.
+enum Why {
+    Settings(String),
+    InUse(String),
+}
+
+impl From<String> for Why {
+    fn from(why: String) -> Self {
+        Self::Settings(why)
+    }
+}
+
+impl From<OpenFailure> for Why {
+    fn from(failure: OpenFailure) -> Self {
+        let why = failure.to_string();
+        match failure {
+            OpenFailure::InUse { .. } => Self::InUse(why),
+            OpenFailure::Unusable { .. } | OpenFailure::Unsuitable { .. } => Self::Settings(why),
+        }
+    }
 }
 
 /// Options by object_store's names, secrets included.
@@ -90,32 +124,28 @@ impl Store {
     /// moment when the store is a local directory.
     ///
     /// # Errors
-    /// A sentence for whoever wrote the settings.
+    /// [`OpenError`], with a sentence for a person.
     pub fn open(settings: &Settings, metrics: &Metrics) -> Result<Self, OpenError> {
-        let about = |url: &str| {
-            let url = url.to_owned();
-            move |why: Refused| why.about(url)
-        };
-        let place = Place::parse(&settings.url)
-            .map_err(Refused::from)
-            .map_err(about(&settings.url))?;
+        let place = Place::parse(&settings.url).map_err(OpenError::about(&settings.url))?;
         let staging_url = settings.staging.as_ref().unwrap_or(&settings.url);
-        let staging = Place::parse(staging_url)
-            .map_err(Refused::from)
-            .map_err(about(staging_url))?;
+        let staging = Place::parse(staging_url).map_err(OpenError::about(staging_url))?;
         let layout = Layout::new(&place.prefix, &staging.prefix, &settings.reserved_prefix);
-        let layout = layout.map_err(|bad| about(&settings.url)(bad.to_string().into()))?;
+        let layout = layout.map_err(|bad| OpenError::about(&settings.url)(bad.to_string()))?;
 
         let exposed = settings
             .options
             .iter()
             .map(|(key, value)| (key.clone(), value.expose().to_owned()));
         let options: Options = exposed.collect();
-        let destination = place.open(&options, layout.assembly()).map_err(about(&settings.url))?;
+        let destination = place
+            .open(&options, layout.assembly())
+            .map_err(OpenError::about(&settings.url))?;
         let sessions = if staging.bucket == place.bucket {
             Arc::clone(&destination)
         } else {
-            staging.open(&options, layout.assembly()).map_err(about(staging_url))?
+            staging
+                .open(&options, layout.assembly())
+                .map_err(OpenError::about(staging_url))?
         };
         let (bucket, prefix) = (staging.home(&options), staging.prefix.trim_matches('/'));
         let home = format!("{bucket} {prefix} {}", settings.reserved_prefix);
@@ -140,37 +170,6 @@ impl Store {
             }
         }
         Self::open(settings, metrics)
-    }
-}
-
-/// Why a bucket can't be opened.
-enum Refused {
-    Settings(String),
-    InUse(String),
-}
-
-impl Refused {
-    fn about(self, url: String) -> OpenError {
-        match self {
-            Self::Settings(why) => OpenError::Settings { url, why },
-            Self::InUse(why) => OpenError::InUse { url, why },
-        }
-    }
-}
-
-impl From<String> for Refused {
-    fn from(why: String) -> Self {
-        Self::Settings(why)
-    }
-}
-
-impl From<OpenFailure> for Refused {
-    fn from(failure: OpenFailure) -> Self {
-        let why = failure.to_string();
-        match failure {
-            OpenFailure::InUse { .. } => Self::InUse(why),
-            OpenFailure::Unusable { .. } | OpenFailure::Unsuitable { .. } => Self::Settings(why),
-        }
     }
 }
 
@@ -253,7 +252,7 @@ impl Place {
         format!("{bucket} {}", whose.join(" "))
     }
 
-    fn open(&self, options: &Options, assembly: Assembly) -> Result<Arc<dyn Bucket>, Refused> {
+    fn open(&self, options: &Options, assembly: Assembly) -> Result<Arc<dyn Bucket>, Why> {
         let connector = Connector::over(ReqwestConnector::default());
         match &self.bucket {
             BucketName::S3(bucket) => Ok(Arc::new(s3(bucket, options, &connector)?)),
@@ -317,7 +316,7 @@ impl Connector {
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let client = self.via.connect(options)?;
+        let client = Gate::before(self.via.connect(options)?);
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
         Ok(client)
     }
@@ -657,7 +656,7 @@ mod tests {
                 &crate::store::Key::parse("file").unwrap(),
                 id,
                 vec!["abc".into()],
-                &before,
+                crate::store::Terms::whenever(&before),
             )
             .await
             .unwrap();

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 
 use super::objects::{Standing, look_at, standing};
-use super::{CompleteError, Error, Key, Store};
+use super::{CompleteError, Error, Key, Store, Terms};
 use crate::bits::SessionId;
 use crate::clock::Timestamp;
-use crate::session::{Before, ObjectTag};
+use crate::session::ObjectTag;
 use crate::staging::{PartId, PartRange, RecordedPart, UploadId};
 
 impl Store {
@@ -43,8 +43,8 @@ impl Store {
         self.destination().mark(&self.path(key)?, upload).await
     }
 
-    /// Publishes the parts as one object if the destination still is what `before` says. It may be repeated after a lost answer:
-    /// an object of this session's own counts as success.
+    /// Publishes the parts as one object if the destination still is what the terms say and it is not too late to begin. It may be repeated after
+    /// a lost answer: an object of this session's own counts as success.
     ///
     /// # Errors
     /// [`CompleteError`].
@@ -54,7 +54,7 @@ impl Store {
         session: SessionId,
         upload: &UploadId,
         parts: &[RecordedPart],
-        before: &Before,
+        terms: Terms<'_>,
         mark: Option<&str>,
     ) -> Result<ObjectTag, CompleteError> {
         let path = self.path(key)?;
@@ -64,7 +64,7 @@ impl Store {
                 look_at(self.destinations(), &path).await?.as_ref(),
                 session,
                 size,
-                before,
+                terms.before,
             ) {
                 Standing::Ours(tag) => return Ok(tag),
                 Standing::AsBefore => {}
@@ -72,7 +72,7 @@ impl Store {
             }
         }
         self.destination()
-            .complete(&path, session, upload, parts, before, mark)
+            .complete(&path, session, upload, parts, terms, mark)
             .await
     }
 

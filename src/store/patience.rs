@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Error;
+use crate::clock::Deadline;
 
 /// Longest wait for a request that moves few bytes: records, lists, looks. Those that move parts have the time-outs of the connection.
 const SHORT_REQUEST: Duration = Duration::from_secs(30);
@@ -28,14 +29,21 @@ pub(super) async fn briefly<T, E: Into<Error>>(request: impl Future<Output = Res
 pub(super) struct Patience {
     since: Instant,
     attempts: u32,
+    by: Deadline,
 }
 
 impl Patience {
     /// The first attempt is about to be made.
     pub(super) fn new() -> Self {
+        Self::until(Deadline::NEVER)
+    }
+
+    /// The same, and no attempt is to be made from `by` on.
+    pub(super) fn until(by: Deadline) -> Self {
         Self {
             since: Instant::now(),
             attempts: 1,
+            by,
         }
     }
 
@@ -45,7 +53,7 @@ impl Patience {
         reason = "back-off between attempts at the same conditional write"
     )]
     pub(super) async fn again(&mut self) -> bool {
-        if self.attempts >= ATTEMPTS || self.since.elapsed() > ENOUGH {
+        if self.attempts >= ATTEMPTS || self.since.elapsed() > ENOUGH || self.by.has_passed() {
             return false;
         }
         // S3 answers 409 while another conditional write to the key is under way, which takes it some 100 ms.

@@ -13,7 +13,7 @@ use super::bucket::Bucket;
 use super::objects::look_at;
 use super::patience::briefly;
 use super::records::Version;
-use super::{CompleteError, Error, Store};
+use super::{CompleteError, Error, Store, Terms};
 use crate::bits::SessionId;
 use crate::clock::random_id;
 use crate::session::Before;
@@ -274,7 +274,14 @@ async fn put_and_complete(
     let parts = [RecordedPart(id, part.to)];
     let mark = bucket.mark(path, upload).await?;
     bucket
-        .complete(path, session, upload, &parts, &Before::Absent, mark.as_deref())
+        .complete(
+            path,
+            session,
+            upload,
+            &parts,
+            Terms::whenever(&Before::Absent),
+            mark.as_deref(),
+        )
         .await?;
     Ok(())
 }

@@ -7,9 +7,9 @@ use object_store::{ObjectStore, PutPayload, path::Path};
 
 use super::objects::{Standing, look_at, standing};
 use super::patience::{Patience, worn_out};
-use super::{CompleteError, Error};
+use super::{CompleteError, Error, Terms};
 use crate::bits::SessionId;
-use crate::session::{Before, ObjectTag};
+use crate::session::ObjectTag;
 use crate::staging::{PartRange, UploadId};
 
 /// Why one attempt to publish failed.
@@ -34,7 +34,7 @@ pub(super) struct Publication<'a> {
     path: &'a Path,
     session: SessionId,
     size: u64,
-    before: &'a Before,
+    terms: Terms<'a>,
     patience: Patience,
 }
 
@@ -45,22 +45,22 @@ impl<'a> Publication<'a> {
         path: &'a Path,
         session: SessionId,
         size: u64,
-        before: &'a Before,
+        terms: Terms<'a>,
     ) -> Self {
         Self {
             objects,
             path,
             session,
             size,
-            before,
-            patience: Patience::new(),
+            terms,
+            patience: Patience::until(terms.by),
         }
     }
 
     /// What a failed attempt means: the object that is the session's own after all, or `None` when the attempt is to be made again.
     pub(super) async fn judge(&mut self, failed: Attempt) -> Result<Option<ObjectTag>, CompleteError> {
         let now = match look_at(self.objects, self.path).await {
-            Ok(seen) => Some(standing(seen.as_ref(), self.session, self.size, self.before)),
+            Ok(seen) => Some(standing(seen.as_ref(), self.session, self.size, self.terms.before)),
             Err(_) => None,
         };
         let last = match (now, failed) {

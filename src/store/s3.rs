@@ -16,9 +16,9 @@ use super::bucket::Bucket;
 use super::objects::attributes;
 use super::records::bare;
 use super::remote::{self, Answer, Attempt, Publication};
-use super::{CompleteError, Error, xml};
+use super::{CompleteError, Error, Terms, xml};
 use crate::bits::SessionId;
-use crate::clock::Timestamp;
+use crate::clock::{Deadline, Timestamp};
 use crate::session::{Before, ObjectTag};
 use crate::staging::{PartId, PartRange, RecordedPart, UploadId};
 
@@ -52,6 +52,7 @@ impl S3Bucket {
         query: &[(&str, &str)],
         headers: HeaderMap,
         body: String,
+        by: Deadline,
     ) -> Result<Answer, Error> {
         let mut options = SignedUrlOptions::default().with_query(query.iter().copied());
         options.signed_headers = headers.clone();
@@ -68,6 +69,7 @@ impl S3Bucket {
         *request.method_mut() = method;
         *request.uri_mut() = url.as_str().parse().map_err(remote::unbuilt)?;
         *request.headers_mut() = headers;
+        request.extensions_mut().insert(by);
         remote::send(&self.client, request).await
     }
 
@@ -79,10 +81,11 @@ impl S3Bucket {
         condition: Option<(HeaderName, HeaderValue)>,
         body: String,
         size: u64,
+        by: Deadline,
     ) -> Result<ObjectTag, Attempt> {
         let headers = HeaderMap::from_iter(condition);
         let query = [("uploadId", upload.0.as_str())];
-        let answer = self.request(Method::POST, path, &query, headers, body).await?;
+        let answer = self.request(Method::POST, path, &query, headers, body, by).await?;
         if answer.status == 400 && INVALID_PART.iter().any(|code| answer.body.contains(code)) {
             return Err(Attempt::InvalidPart(
                 xml::element(&answer.body, "Code").unwrap_or_default(),
@@ -205,17 +208,18 @@ impl Bucket for S3Bucket {
         session: SessionId,
         upload: &UploadId,
         parts: &[RecordedPart],
-        before: &Before,
+        terms: Terms<'_>,
         _mark: Option<&str>,
     ) -> Result<ObjectTag, CompleteError> {
         let size = parts.last().map_or(0, RecordedPart::end);
-        let condition = condition(before)?;
+        let condition = condition(terms.before)?;
         // Who publishes has looked already where the store holds no conditions (`Store::complete`).
         let condition = (!self.store.looks()).then_some(condition);
         let body = list_of(parts);
-        let mut publication = Publication::new(&self.store, path, session, size, before);
+        let mut publication = Publication::new(&self.store, path, session, size, terms);
         loop {
-            match self.attempt(path, upload, condition.clone(), body.clone(), size).await {
+            let attempt = self.attempt(path, upload, condition.clone(), body.clone(), size, terms.by);
+            match attempt.await {
                 Ok(tag) => return Ok(tag),
                 Err(failed) => {
                     if let Some(tag) = publication.judge(failed).await? {
@@ -242,7 +246,14 @@ impl Bucket for S3Bucket {
                 ]);
             }
             let answer = self
-                .request(Method::GET, &Path::ROOT, &query, HeaderMap::new(), String::new())
+                .request(
+                    Method::GET,
+                    &Path::ROOT,
+                    &query,
+                    HeaderMap::new(),
+                    String::new(),
+                    Deadline::NEVER,
+                )
                 .await?;
             let page = answer.accepted()?.body;
             let of_key = listed_uploads(&page).filter(|(key, ..)| key == path.as_ref());
@@ -267,7 +278,7 @@ mod tests {
     use object_store::client::{HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService};
 
     use super::*;
-    use crate::clock::random_id;
+    use crate::clock::{Uptime, random_id};
     use crate::store::open::{Connector, s3};
 
     /// A server that writes down what it is asked and answers what it was told to.
@@ -275,12 +286,21 @@ mod tests {
     struct Script {
         asked: Arc<Mutex<Vec<HttpRequest>>>,
         answers: Arc<Mutex<Vec<(u16, &'static str)>>>,
+        /// How long each answer takes.
+        pace: Duration,
     }
 
     #[async_trait]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the time that an answer takes, on a clock that the test holds"
+    )]
     impl HttpService for Script {
         async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
             self.asked.lock().unwrap().push(request);
+            if !self.pace.is_zero() {
+                tokio::time::sleep(self.pace).await;
+            }
             let (status, body) = self.answers.lock().unwrap().remove(0);
             let answer = Response::builder()
                 .status(status)
@@ -348,7 +368,14 @@ mod tests {
         let bucket = script.bucket(&[]);
         let upload = UploadId("id+/=".to_owned());
         let tag = bucket
-            .complete(&path(), session(), &upload, &parts(), &Before::Absent, None)
+            .complete(
+                &path(),
+                session(),
+                &upload,
+                &parts(),
+                Terms::whenever(&Before::Absent),
+                None,
+            )
             .await
             .unwrap();
         assert_eq!((tag.etag.as_deref(), tag.size), (Some("\"whole-2\""), 8));
@@ -373,7 +400,14 @@ mod tests {
             ..ObjectTag::default()
         };
         bucket
-            .complete(&path(), session(), &upload, &parts(), &Before::Present(before), None)
+            .complete(
+                &path(),
+                session(),
+                &upload,
+                &parts(),
+                Terms::whenever(&Before::Present(before)),
+                None,
+            )
             .await
             .unwrap();
         assert_eq!(script.request(1).1[IF_MATCH], "\"old\"");
@@ -430,7 +464,14 @@ mod tests {
             let upload = UploadId("id".to_owned());
             let result = script
                 .bucket(&[])
-                .complete(&path(), session(), &upload, &parts(), &Before::Absent, None)
+                .complete(
+                    &path(),
+                    session(),
+                    &upload,
+                    &parts(),
+                    Terms::whenever(&Before::Absent),
+                    None,
+                )
                 .await;
             assert!(
                 matches!(&result, Err(CompleteError::InvalidPart(why)) if why == code),
@@ -446,7 +487,14 @@ mod tests {
         let complete = async |script: &Script| {
             script
                 .bucket(&[])
-                .complete(&path(), session(), &upload, &parts(), &Before::Absent, None)
+                .complete(
+                    &path(),
+                    session(),
+                    &upload,
+                    &parts(),
+                    Terms::whenever(&Before::Absent),
+                    None,
+                )
                 .await
         };
         let script = Script::answering(&[
@@ -466,6 +514,36 @@ mod tests {
             complete(&script).await,
             Err(CompleteError::Store(Error::Denied(_)))
         ));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_that_publishes_is_sent_after_its_deadline() {
+        // Each answer comes after the deadline: neither we nor the library may ask for the same once more.
+        let slow = |answers: &[(u16, &'static str)]| Script {
+            pace: Duration::from_secs(25),
+            ..Script::answering(answers)
+        };
+        let terms = || Terms {
+            before: &Before::Absent,
+            by: Deadline::after(Uptime::now(), Duration::from_secs(20)),
+        };
+        let script = slow(&[(503, "")]);
+        let put = script.bucket(&[]).store;
+        let put = put.put_opts(&path(), "abc".into(), terms().put(session())).await;
+        assert!(put.unwrap_err().to_string().contains("too late"));
+
+        // The second one is the look at the destination.
+        let script = slow(&[(503, ""), (404, "")]);
+        let upload = UploadId("id".to_owned());
+        let completed = script
+            .bucket(&[])
+            .complete(&path(), session(), &upload, &parts(), terms(), None)
+            .await;
+        assert!(
+            matches!(completed, Err(CompleteError::Store(Error::Unavailable(_)))),
+            "{completed:?}"
+        );
+        assert_eq!(script.asked.lock().unwrap().len(), 2);
     }
 
     #[tokio::test]
@@ -498,7 +576,14 @@ mod tests {
         let bucket = script.bucket(&[("aws_skip_signature", "true")]);
         let upload = UploadId("id".to_owned());
         bucket
-            .complete(&path(), session(), &upload, &parts(), &Before::Absent, None)
+            .complete(
+                &path(),
+                session(),
+                &upload,
+                &parts(),
+                Terms::whenever(&Before::Absent),
+                None,
+            )
             .await
             .unwrap();
         let (url, headers, _) = script.request(0);

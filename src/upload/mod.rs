@@ -131,9 +131,10 @@ impl Uploads {
             now,
         )
         .stamped(random_id(), now);
+        let asked_at = Uptime::now();
         let version = place.store.create_record(&record).await?;
         info!(target: "bits_gateway::session", event = "created", session = %id, route = place.route, key = %key,
-            principal = record.principal.as_str());
+            principal = record.principal.as_str(), "session");
         self.0.metrics.session_created(&place.route);
         let view = View::created(
             Session {
@@ -141,6 +142,7 @@ impl Uploads {
                 tails: Tails::none(),
             },
             version,
+            asked_at,
         );
         self.0
             .table

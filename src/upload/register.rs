@@ -143,7 +143,7 @@ impl Register {
     pub async fn cancel(&self, id: SessionId) -> Result<Overview, NotCancelled> {
         let (place, stored) = self.find(id).await?;
         let record = stored.record;
-        info!(target: "bits_gateway::session", event = "cancel asked for", by = "admin", session = %id, key = record.target.key);
+        info!(target: "bits_gateway::session", event = "cancel asked for", by = "admin", session = %id, key = record.target.key, "session");
         let asked = Asked {
             principal: record.principal,
             target: record.target,

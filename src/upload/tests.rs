@@ -11,9 +11,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::SystemClock;
 use crate::metrics::Metrics;
-use crate::session::{Principal, Target};
-use crate::store::Store;
-use crate::store::faulty::Depot;
+use crate::session::{Phase, Principal, Target};
+use crate::staging::PartPlan;
+use crate::store::faulty::{Depot, Dice, Line};
+use crate::store::{Store, Terms};
 
 const KIB: u64 = 1024;
 
@@ -335,6 +336,55 @@ async fn cancel_frees_everything_and_leaves_published_files_alone() {
 
     let id = uploads.create(&place, asked("f.bin")).await.unwrap();
     send(&uploads, &place, id, &data, 0, 300).await.verdict.unwrap();
+    uploads.cancel(&place, &asked("f.bin"), id).await.unwrap();
+    assert_eq!(stored(&store, "f.bin").await.unwrap(), data);
+    uploads.close(&place, &asked("f.bin"), id).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_loser_of_a_race_is_cancelled_at_once() {
+    for overwrite in [false, true] {
+        let store = Store::memory();
+        let place = place(&store, Rules { overwrite, ..rules(64) });
+        let (here, there) = (replica(KIB * KIB), replica(KIB * KIB));
+        let loser = here.create(&place, asked("f.bin")).await.unwrap();
+        let winner = there.create(&place, asked("f.bin")).await.unwrap();
+        send(&there, &place, winner, &[2; 200], 0, 200).await.verdict.unwrap();
+        send(&here, &place, loser, &[1; 200], 0, 200).await.verdict.unwrap_err();
+        there.cancel(&place, &asked("f.bin"), loser).await.unwrap();
+        let key = Key::parse("f.bin").unwrap();
+        assert!(store.list_uploads(&key).await.unwrap().is_empty());
+        assert_eq!(store.list_session(loser).await.unwrap().len(), 1);
+        assert_eq!(stored(&store, "f.bin").await.unwrap(), vec![2; 200]);
+    }
+}
+
+#[tokio::test]
+async fn cancel_finds_the_file_that_nobody_marked_as_published() {
+    let depot = Depot::memory();
+    let store = depot.store();
+    let place = place(&store, rules(64));
+    let uploads = replica(KIB * KIB);
+    let (data, key) = (pattern(200), Key::parse("f.bin").unwrap());
+    let id = uploads.create(&place, asked("f.bin")).await.unwrap();
+    depot.put(&key, b"foreign".to_vec()).await;
+    let lost = send(&uploads, &place, id, &data, 0, 200).await;
+    assert_eq!(lost.verdict, Err(Refused::Exists));
+    depot.take(&key).await;
+    // Nothing is in the way now, so that another turn may be at it.
+    let early = uploads.cancel(&place, &asked("f.bin"), id).await;
+    assert!(matches!(early, Err(Refused::Busy { .. })), "{early:?}");
+
+    // And it was, but was killed before it could say so.
+    let record = store.read_record(id).await.unwrap().unwrap().record;
+    let Phase::Publishing { staged, .. } = &record.phase else {
+        panic!("{:?}", record.phase);
+    };
+    let (upload, terms) = (staged.upload.as_ref().unwrap(), Terms::whenever(&Before::Absent));
+    store
+        .complete(&key, id, upload, &staged.parts, terms, None)
+        .await
+        .unwrap();
     uploads.cancel(&place, &asked("f.bin"), id).await.unwrap();
     assert_eq!(stored(&store, "f.bin").await.unwrap(), data);
     uploads.close(&place, &asked("f.bin"), id).await.unwrap();
@@ -678,15 +728,7 @@ async fn a_last_fragment_that_comes_again_to_a_stale_replica_is_told_that_the_fi
     assert_eq!((again.verdict, again.next), (Ok(()), Some(200)));
 }
 
-/// Makes what this process knows of a session look old.
-async fn age(uploads: &Uploads, place: &Arc<Place>, id: SessionId, by: Duration) {
-    let entry = uploads.0.entry(place, id);
-    let mut turn = entry.turn(TURN_PATIENCE).await.unwrap();
-    let view = turn.view.as_mut().unwrap();
-    (view.looked, view.listed) = (view.looked.before(by), view.listed.before(by));
-}
-
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_small_file_that_a_consumer_took_is_not_published_again_by_a_stale_replica() {
     let depot = Depot::memory();
     let store = depot.store();
@@ -697,13 +739,57 @@ async fn a_small_file_that_a_consumer_took_is_not_published_again_by_a_stale_rep
     send(&here, &place, id, &data, 0, 20).await.verdict.unwrap();
     send(&there, &place, id, &data, 20, 60).await.verdict.unwrap();
     depot.take(&Key::parse("f.bin").unwrap()).await;
-    age(&here, &place, id, Duration::from_secs(6)).await;
+    tokio::time::advance(Duration::from_secs(6)).await;
     let again = send(&here, &place, id, &data, 20, 60).await;
     assert_eq!((again.verdict, again.next), (Ok(()), Some(60)));
     assert_eq!(stored(&store, "f.bin").await, None);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
+async fn what_publishes_is_begun_within_a_minute_of_the_last_look() {
+    let store = Store::memory();
+    let place = place(&store, rules(64));
+    let (here, there) = (replica(KIB * KIB), replica(KIB * KIB));
+    let asked = asked("f.bin");
+    let id = here.create(&place, asked.clone()).await.unwrap();
+    let entry = here.0.entry(&place, id);
+    let mut work = here.0.work(&entry, &place, &asked, id).await.unwrap();
+    for _ in 0..2 {
+        // The first time the look is a few seconds old, the second time it is so old that it is made again.
+        tokio::time::advance(Duration::from_secs(4)).await;
+        let by = work.deadline().await.unwrap().unwrap();
+        tokio::time::advance(Duration::from_secs(55)).await;
+        assert!(!by.has_passed());
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert!(by.has_passed());
+    }
+    there.cancel(&place, &asked, id).await.unwrap();
+    assert_eq!(work.deadline().await.unwrap(), None, "the session has ended meanwhile");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_is_as_old_as_the_request_for_it() {
+    let depot = Depot::memory();
+    let line = Line::new(Dice::new(1), 0, false, &Arc::default());
+    let (place, uploads) = (place(&depot.over(&line), rules(64)), replica(KIB * KIB));
+    let asked = asked("f.bin");
+    let id = uploads.create(&place, asked.clone()).await.unwrap();
+    let entry = uploads.0.entry(&place, id);
+    let mut work = uploads.0.work(&entry, &place, &asked, id).await.unwrap();
+    let took = loop {
+        let begin = Uptime::now();
+        work.load().await.unwrap();
+        let took = begin.elapsed();
+        if took > Duration::from_secs(1) {
+            break took;
+        }
+    };
+    let by = work.deadline().await.unwrap().unwrap();
+    tokio::time::advance(Duration::from_secs(60) - took).await;
+    assert!(by.has_passed(), "the answer took {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_turn_that_outlasted_its_view_stores_nothing_in_a_session_that_ended() {
     let store = Store::memory();
     let place = place(&store, rules(64));
@@ -712,7 +798,7 @@ async fn a_turn_that_outlasted_its_view_stores_nothing_in_a_session_that_ended()
     let id = here.create(&place, asked.clone()).await.unwrap();
     send(&here, &place, id, &data, 0, 10).await.verdict.unwrap();
     there.cancel(&place, &asked, id).await.unwrap();
-    age(&here, &place, id, Duration::from_secs(3600)).await;
+    tokio::time::advance(Duration::from_secs(3600)).await;
     let entry = here.0.entry(&place, id);
     let mut work = here.0.work(&entry, &place, &asked, id).await.unwrap();
     let range = ContentRange::new(10, 20, 300).unwrap();
@@ -726,6 +812,26 @@ async fn a_turn_that_outlasted_its_view_stores_nothing_in_a_session_that_ended()
         1,
         "only the tombstone is left"
     );
+}
+
+#[tokio::test]
+async fn bytes_that_came_after_those_that_were_acknowledged_are_never_published() {
+    let store = Store::memory();
+    let place = place(&store, rules(64));
+    let uploads = replica(KIB * KIB);
+    let (data, key) = (pattern(200), Key::parse("f.bin").unwrap());
+    let id = uploads.create(&place, asked("f.bin")).await.unwrap();
+    send(&uploads, &place, id, &data, 0, 130).await.verdict.unwrap();
+    let record = store.read_record(id).await.unwrap().unwrap().record;
+    let part = PartPlan::new(64, 200).part_at(0);
+    let other = vec![Bytes::from(vec![0xEE; 64])];
+    store
+        .put_part(&key, record.upload().unwrap(), part, other)
+        .await
+        .unwrap();
+    let refused = send(&uploads, &place, id, &data, 130, 200).await;
+    assert!(matches!(refused.verdict, Err(Refused::Lost(_))), "{refused:?}");
+    assert_eq!(stored(&store, "f.bin").await, None);
 }
 
 #[tokio::test]
@@ -848,15 +954,7 @@ proptest! {
     }
 }
 
-/// Makes a session look as if nobody had asked for it in this long.
-async fn rest(uploads: &Uploads, place: &Arc<Place>, id: SessionId, by: Duration) {
-    let entry = uploads.0.entry(place, id);
-    let mut turn = entry.turn(TURN_PATIENCE).await.unwrap();
-    let view = turn.view.as_mut().unwrap();
-    view.used = view.used.before(by);
-}
-
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_idle_session_is_forgotten_with_all_that_it_holds_and_goes_on_where_it_was() {
     let store = Store::memory();
     let place = place(&store, rules(64));
@@ -869,18 +967,20 @@ async fn an_idle_session_is_forgotten_with_all_that_it_holds_and_goes_on_where_i
     send(&uploads, &place, idle, &data, 0, 100).await.verdict.unwrap();
     send(&uploads, &place, busy, &data, 0, 100).await.verdict.unwrap();
     assert!(uploads.0.budget.used() > 0, "what is beyond the last part is held");
-    rest(&uploads, &place, idle, IDLE).await;
-    rest(&uploads, &place, busy, IDLE / 2).await;
     // That the record was not looked at for long says nothing: tails leave it alone.
-    age(&uploads, &place, busy, Duration::from_secs(30 * 60)).await;
+    for first in [100, 110, 120] {
+        tokio::time::advance(IDLE / 2).await;
+        let next = send(&uploads, &place, busy, &data, first, first + 10).await.next;
+        assert_eq!(next, Some(first as u64 + 10));
+    }
     uploads.forget_idle();
     assert_eq!(uploads.remembered(), 1);
-    assert_eq!(send(&uploads, &place, busy, &data, 100, 250).await.next, Some(250));
+    assert_eq!(send(&uploads, &place, busy, &data, 130, 250).await.next, Some(250));
     assert_eq!(send(&uploads, &place, idle, &data, 100, 300).await.next, Some(300));
     assert_eq!(stored(&store, "f.bin").await.unwrap(), data);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_session_whose_bytes_are_nowhere_else_is_remembered_for_longer() {
     let store = Store::memory();
     let rules = Rules {
@@ -893,10 +993,10 @@ async fn a_session_whose_bytes_are_nowhere_else_is_remembered_for_longer() {
     let data = pattern(300);
     let id = uploads.create(&place, asked("f.bin")).await.unwrap();
     send(&uploads, &place, id, &data, 0, 100).await.verdict.unwrap();
-    rest(&uploads, &place, id, IDLE).await;
+    tokio::time::advance(IDLE).await;
     uploads.forget_idle();
     assert_eq!(send(&uploads, &place, id, &data, 100, 110).await.next, Some(110));
-    rest(&uploads, &place, id, VOLATILE_IDLE).await;
+    tokio::time::advance(VOLATILE_IDLE).await;
     uploads.forget_idle();
     assert_eq!(uploads.remembered(), 0);
     assert_eq!(send(&uploads, &place, id, &data, 110, 120).await.next, Some(64));

@@ -21,11 +21,11 @@ pub(super) struct View {
     pub(super) version: Version,
     /// When the store last modified the record, by its own clock; unknown after a write of ours.
     pub(super) modified: Option<Timestamp>,
-    /// When the record was last read or written.
+    /// When the request began by which the record was last read or written: since then it may have changed.
     pub(super) looked: Uptime,
     /// When a packet was last at work on it.
     pub(super) used: Uptime,
-    /// When the tails were last listed.
+    /// When the request began by which the tails were last listed.
     pub(super) listed: Uptime,
     /// Whether anything but the record may lie in the session's folder.
     pub(super) littered: bool,
@@ -35,25 +35,23 @@ pub(super) struct View {
 }
 
 impl View {
-    /// The view of a session that was just created.
-    pub(super) fn created(session: Session, version: Version) -> Self {
-        let now = Uptime::now();
+    /// The view of a session that was created by a request that began at `asked`.
+    pub(super) fn created(session: Session, version: Version, asked: Uptime) -> Self {
         Self {
             session,
             version,
             modified: None,
-            looked: now,
-            used: now,
-            listed: now,
+            looked: asked,
+            listed: asked,
+            used: asked,
             littered: false,
             volatile: false,
             held: None,
         }
     }
 
-    /// The view of a session that was just loaded.
-    pub(super) fn loaded(loaded: Loaded) -> Self {
-        let now = Uptime::now();
+    /// The view of a session that was loaded by requests of which the first began at `asked`.
+    pub(super) fn loaded(loaded: Loaded, asked: Uptime) -> Self {
         Self {
             session: Session {
                 record: loaded.stored.record,
@@ -61,9 +59,9 @@ impl View {
             },
             version: loaded.stored.version,
             modified: Some(loaded.stored.modified),
-            looked: now,
-            used: now,
-            listed: now,
+            looked: asked,
+            listed: asked,
+            used: asked,
             littered: true,
             volatile: false,
             held: None,

@@ -9,17 +9,20 @@ use super::turn::Turn;
 use super::view::View;
 use super::{Asked, Inner, Place, Refused};
 use crate::bits::SessionId;
-use crate::clock::{Uptime, random_id};
+use crate::clock::{Deadline, Uptime, random_id};
 use crate::metrics::SessionEnd;
 use crate::session::{Answer, Input, Limits, ObjectTag, Outcome, Phase, Record, Refusal, Step, Then, step};
 use crate::staging::UploadId;
-use crate::store::{CompleteError, Error, Key, Name, Store};
+use crate::store::{CompleteError, Error, Key, Name, Standing, Store, Terms};
 
 /// A view that is older than this is looked up again, whatever it says.
 const STALE: Duration = Duration::from_secs(10 * 60);
 
-/// A turn publishes only this long after it last looked at the record: then Cancel's 200 means that nothing new begins.
+/// No request that publishes is sent later than this after the last look at the record: then Cancel's 200 means that nothing new begins.
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Before a publication the record is looked at again when the last look is older than this: most of the time is left for the requests.
+const JUST_NOW: Duration = Duration::from_secs(5);
 
 /// How often a packet may be overtaken by other replicas before the client is asked to come back.
 pub(super) const ATTEMPTS: usize = 8;
@@ -72,11 +75,12 @@ impl Work<'_> {
     pub(super) async fn load(&mut self) -> Result<(), Refused> {
         // Bytes that are nowhere else are not forgotten for a momentary trouble of the store.
         drop(self.turn.view.take_if(|view| !view.volatile));
+        let asked = Uptime::now();
         let Some(loaded) = self.place.store.load(self.id).await? else {
             *self.turn.view = None;
             return Err(Refused::SessionNotFound);
         };
-        let mut view = View::loaded(loaded);
+        let mut view = View::loaded(loaded, asked);
         if let Some(old) = self.turn.view.take_if(|old| old.version == view.version) {
             // Nobody else may serve such a session: what this process holds of it is still true.
             view.session.tails = old.session.tails;
@@ -104,6 +108,7 @@ impl Work<'_> {
             return Err(Refused::SessionNotFound);
         };
         let record = record.stamped(random_id(), self.uploads.clock.now());
+        let asked = Uptime::now();
         match self.place.store.replace_record(&record, &view.version).await {
             Ok(version) => {
                 if record.phase.name() != view.session.record.phase.name() {
@@ -113,7 +118,7 @@ impl Work<'_> {
                     view.session.record = record;
                     view.version = version;
                     view.modified = None;
-                    view.looked = Uptime::now();
+                    view.looked = asked;
                 }
                 self.has_seen = true;
                 Ok(Saved::Yes)
@@ -157,11 +162,13 @@ impl Work<'_> {
         let mut next = input(false);
         let mut fresh = false;
         for _ in 0..ATTEMPTS {
-            if matches!(next, Input::Cancel { .. } | Input::UploadGone { .. }) && self.is_publishing() {
-                let settled = self.publishing_has_settled().await?;
+            if self.is_publishing() {
                 next = match next {
-                    Input::Cancel { .. } => Input::Cancel { settled },
-                    _ => Input::UploadGone { settled },
+                    Input::Cancel { .. } => self.cancel_publishing().await?,
+                    Input::UploadGone { .. } => Input::UploadGone {
+                        settled: self.publishing_has_settled().await?,
+                    },
+                    other => other,
                 };
             }
             let step = self.rule(next.clone())?;
@@ -207,6 +214,21 @@ impl Work<'_> {
         Err(busy("other replicas keep changing the session"))
     }
 
+    /// What Cancel means while another turn may be at the publication: what lies at the destination may have decided it.
+    async fn cancel_publishing(&mut self) -> Result<Input, Refused> {
+        let record = &self.look(false).await?.session.record;
+        let (size, before) = (record.total.unwrap_or_default(), record.before.clone());
+        let standing = self.place.store.standing(&self.key, self.id, size, &before).await?;
+        Ok(match standing {
+            Standing::Ours(tag) => Input::Published(tag),
+            // As long as that lies there, every turn is refused.
+            Standing::Changed => Input::Cancel { settled: true },
+            Standing::AsBefore => Input::Cancel {
+                settled: self.publishing_has_settled().await?,
+            },
+        })
+    }
+
     /// Ends a session whose last byte was refused as one that never had it (protocol digest, part 0).
     async fn give_up(&mut self) -> Result<Answer, Refused> {
         let step = self.rule(Input::Cancel { settled: true })?;
@@ -242,13 +264,14 @@ impl Work<'_> {
             }
         }
         parts.extend(staged.parts);
-        if !self.is_current(PUBLISH_DEADLINE).await? {
+        let Some(by) = self.deadline().await? else {
             return Ok(resume(false));
-        }
+        };
+        let terms = Terms { before: &before, by };
         let done = self
             .place
             .store
-            .complete(&self.key, self.id, &upload, &parts, &before, mark.as_deref())
+            .complete(&self.key, self.id, &upload, &parts, terms, mark.as_deref())
             .await;
         self.published(done)
             .await
@@ -277,22 +300,22 @@ impl Work<'_> {
         }))
     }
 
-    /// Whether the record still is what this process knows. It is asked for again when the last look is not `recent`; when it has changed,
-    /// the session is loaded anew.
-    pub(super) async fn is_current(&mut self, recent: Duration) -> Result<bool, Refused> {
+    /// Until when this turn may begin to publish. `None` when the record was found changed: the session is loaded anew.
+    pub(super) async fn deadline(&mut self) -> Result<Option<Deadline>, Refused> {
         if let Some(view) = self.turn.view.as_mut() {
-            if view.looked.elapsed() < recent {
-                return Ok(true);
+            if view.looked.elapsed() < JUST_NOW {
+                return Ok(Some(Deadline::after(view.looked, PUBLISH_DEADLINE)));
             }
+            let asked = Uptime::now();
             if let Some(found) = self.place.store.read_record(self.id).await?
                 && found.version.same_as(&view.version)
             {
-                view.looked = Uptime::now();
-                return Ok(true);
+                view.looked = asked;
+                return Ok(Some(Deadline::after(asked, PUBLISH_DEADLINE)));
             }
         }
         self.load().await?;
-        Ok(false)
+        Ok(None)
     }
 
     /// The true next offset, where it can be had: never one that only was true.
@@ -366,6 +389,7 @@ impl Work<'_> {
             key = %self.key,
             principal = record.principal.as_str(),
             size = record.total,
+            "session"
         );
     }
 }

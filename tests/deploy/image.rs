@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
-use super::gateway::{Gateway, output, program};
+use super::gateway::{Gateway, get, output, program};
 
 /// Covers what `make image` promises: the image serves as its own user, and a file that is uploaded through it comes back.
 #[test]
@@ -60,20 +60,25 @@ fn an_upload_goes_through_the_image() {
     std::fs::create_dir(&data).unwrap();
     // The user of the image is nobody here.
     std::fs::set_permissions(&data, Permissions::from_mode(0o777)).unwrap();
-    let volume = format!("{}:/data", data.display());
-    let served = Gateway::start(
-        buildah(&["run", "--volume", &volume, &container, "--", "/bits-gateway"]),
-        &["--store", "/data"],
-    );
     let file = folder.path().join("Cargo.lock");
     std::fs::copy(root.join("Cargo.lock"), &file).unwrap();
-    let url = format!("http://{}/locks/Cargo.lock", served.address);
-    output(program().arg("upload").arg(&file).arg(&url));
+    let sent = std::fs::read_to_string(&file).unwrap();
+    // Once into the volume that the image itself declares, and once into a folder of this machine: for a folder at /data some versions
+    // of buildah mount the volume instead.
+    let volume = format!("{}:/files", data.display());
+    let mounted: [(&[&str], &str); 2] = [(&[], "/data"), (&["--volume", &volume], "/files")];
+    for (options, store) in mounted {
+        let run = [&["run"], options, &[&container, "--", "/bits-gateway"]].concat();
+        let served = Gateway::start(buildah(&run), &["--store", store]);
+        let url = format!("http://{}/locks/Cargo.lock", served.address);
+        output(program().arg("upload").arg(&file).arg(&url));
+        let answer = get(&served.address, "/locks/Cargo.lock").unwrap();
+        assert!(answer.ends_with(&sent), "{store}");
+    }
     let kept = data.join("locks/Cargo.lock");
-    assert_eq!(std::fs::read(&kept).unwrap(), std::fs::read(&file).unwrap());
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), sent);
     assert_eq!(std::fs::metadata(&kept).unwrap().uid(), 65532);
 
-    drop(served);
     output(&mut buildah(&["rm", &container]));
     output(&mut buildah(&["rmi", name]));
 }

@@ -15,11 +15,17 @@ fn the_exchange_of_the_readme_uploads_a_file_with_nothing_but_curl() {
         .unwrap();
     let said = shell(folder.path(), &exchange.replace("127.0.0.1:8080", &gateway.address));
     assert!(said.contains("BITS-Received-Content-Range: 12"), "{said}");
+    assert_eq!(said.matches("HTTP/1.1 200").count(), 2, "fragment and close: {said}");
     assert!(said.ends_with("Hello, BITS!"), "{said}");
     assert_eq!(
         std::fs::read(folder.path().join("data/hello.txt")).unwrap(),
         b"Hello, BITS!"
     );
+    let sessions = folder.path().join("data/.bits-gateway/sessions");
+    let [session] = sessions.read_dir().unwrap().collect::<Vec<_>>().try_into().unwrap();
+    let record = std::fs::read(session.unwrap().path().join("record")).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    assert_eq!(record["phase"]["closed"]["outcome"], "completed", "{record}");
 }
 
 #[test]

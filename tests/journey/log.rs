@@ -33,7 +33,10 @@ async fn an_upload_is_told_packet_by_packet_in_the_log_and_counted() {
         "GET",
     ];
     assert_eq!(told, expected.map(|kind| (kind.to_owned(), 200)));
-    let events = gateway.requests(|line| line.get("event").and_then(Value::as_str).map(str::to_owned));
+    let events = gateway.requests(|line| {
+        assert!(line.get("msg").is_some_and(|message| message != ""), "{line}");
+        line.get("event").and_then(Value::as_str).map(str::to_owned)
+    });
     assert_eq!(events, ["created", "published", "completed"]);
     assert_eq!(gateway.metric("bitsgw_received_bytes_total").await, 30_000.0);
     assert_eq!(gateway.metric("bitsgw_sessions_created_total").await, 1.0);

@@ -1,7 +1,8 @@
 //! Whole journeys: the real program, real sockets, real stores.
 
+mod authority;
 mod broken_lines;
-#[path = "../store/http.rs"]
+#[path = "../support/http.rs"]
 #[allow(dead_code, reason = "shared: other tests need the other half")]
 mod http;
 mod idle;
@@ -13,8 +14,10 @@ mod resumed;
 #[allow(dead_code, reason = "shared: other tests need the other half")]
 mod servers;
 mod sessions;
+mod storm;
 mod struck;
 mod support;
 mod transcripts;
+mod unconditional;
 mod unfit;
 mod whole;

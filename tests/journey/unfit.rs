@@ -1,113 +1,158 @@
-//! Stores without conditional writes: they are found out at the start, and one process alone can serve them.
+//! Stores that are configured wrongly, in use, or cannot do what sessions rest on: the program says so and ends.
 
-use bits_gateway::client::raw::exchange;
+use std::process::Stdio;
+
+use ::http::HeaderName;
 use bits_gateway::client::{Sizes, Source, Upload};
-use serde_json::Value;
+use bits_gateway::store::Settings;
+use object_store::aws::{AwsAuthorizer, AwsCredential};
+use object_store::client::HttpRequestBody;
 use tokio::process::Command;
+use tokio::time::timeout;
 
-use crate::http::Proxy;
+use crate::http::{Request, Server, pass};
 use crate::servers::SeaweedFs;
-use crate::support::{Config, Gateway, Hand, MIB, PART, Place, assert_same, content, program};
-
-/// The conditions of S3.
-const CONDITIONS: &[&str] = &["if-match", "if-none-match"];
-
-/// What the sentence names.
-const LACKING: [&str; 3] = [
-    "create an object only if it is absent (If-None-Match: *)",
-    "replace an object only if it is unchanged (If-Match)",
-    "complete an upload of several parts only if the destination is unchanged",
-];
-
-/// Runs `check --live`: its exit code, and what it printed where.
-async fn check_live(config: &Config) -> (Option<i32>, String, String) {
-    let folder = tempfile::tempdir().expect("room for a file");
-    std::fs::write(folder.path().join("gateway.toml"), config.text()).expect("room for a file");
-    let mut command = Command::from(program());
-    command.args(["check", "--live", "--config", "gateway.toml"]);
-    let output = command
-        .current_dir(folder.path())
-        .output()
-        .await
-        .expect("the program was built");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code(), text(&output.stdout), text(&output.stderr))
-}
-
-/// Both `check --live` and `serve` say what the store lacks and what to do, and end with 78.
-async fn is_found_out(config: &Config, sentence: &[&str]) {
-    let (code, out, error) = check_live(config).await;
-    assert_eq!((code, out.as_str()), (Some(78), ""), "{error}");
-    assert!(error.starts_with("gateway.toml:"), "{error}");
-    for words in sentence.iter().chain(&[
-        "create if absent: no",
-        "compare and swap: no",
-        "conditional completion: no",
-        "list after create: yes",
-    ]) {
-        assert!(error.contains(words), "{words}: {error}");
-    }
-    let mut gateway = Gateway::launch(config).await;
-    let told = gateway.logged("it says why it ends", |line| {
-        let text = line.get("msg")?.as_str()?.to_owned();
-        text.contains("the store does not").then_some(text)
-    });
-    let told = told.await;
-    for words in sentence {
-        assert!(told.contains(words), "{words}: {told}");
-    }
-    assert_eq!(gateway.end().await, Some(78));
-}
+use crate::support::{Config, Gateway, MIB, PART, PATIENCE, Place, assert_same, content, program};
 
 #[tokio::test]
-async fn a_store_that_ignores_conditions_is_found_out_and_served_by_one_replica() {
-    let server = SeaweedFs::start_for_everybody();
-    let proxy = Proxy::deaf_to(CONDITIONS, server.port()).await;
-    let place = Place::bucket(server.settings_via(proxy.server.port, "deaf"));
-    holds(&place).await;
-}
+async fn a_store_without_conditional_writes_ends_the_program_with_78_unless_there_is_one_replica_only() {
+    let seaweed = SeaweedFs::start();
+    let (_forgetful, settings) = without_conditions(&seaweed, "unfit").await;
+    let place = Place::bucket(settings);
+    let config = Config::new().route("/up/", &place.lines(""));
+    let lacks = "does not create an object only if it is absent (If-None-Match: *), nor replace an object only if it is \
+                 unchanged (If-Match), nor complete an upload of several parts only if the destination is unchanged: use a \
+                 store that does";
+    assert_ends(78, &config, "s3://bucket/unfit", lacks, &["check --live", "serve"]).await;
 
-#[tokio::test]
-async fn a_store_that_refuses_conditions_is_found_out_and_served_by_one_replica() {
-    let server = SeaweedFs::start_for_everybody();
-    let proxy = Proxy::refusing(CONDITIONS, server.port()).await;
-    let place = Place::bucket(server.settings_via(proxy.server.port, "refusing"));
-    holds(&place).await;
-}
-
-/// What holds for a place without conditions.
-async fn holds(place: &Place) {
-    let shared = Config::new().route("/up/", &place.lines(""));
-    let advice = "or run one replica only and say coordination = \"single-replica\"";
-    is_found_out(&shared, &[&LACKING[..], &[advice]].concat()).await;
-    is_served_by_one(place).await;
-}
-
-async fn is_served_by_one(place: &Place) {
     let rules = "part_size = \"5MiB\"\ncoordination = \"single-replica\"";
-    let config = Config::new().route("/up/", &place.lines(rules));
-    let (code, out, error) = check_live(&config).await;
-    assert_eq!(code, Some(0), "{error}");
-    assert!(
-        out.contains("create if absent: no, compare and swap: no, list after create: yes"),
-        "{out}"
-    );
+    let gateway = Gateway::start(&Config::new().route("/up/", &place.lines(rules))).await;
+    let bytes = content(14, 2 * PART + 1);
+    let mut upload = Upload::new(gateway.url("/up/f.bin"), Source::Bytes(bytes.clone()));
+    upload.options.sizes = Sizes::Fixed(3 * MIB);
+    upload.run(|_| {}).await.expect("one replica needs no conditions");
+    assert_same(&bytes, &place.object("f.bin").await.expect("it is published"), "f.bin");
+}
 
-    let gateway = Gateway::start(&config).await;
-    for (key, length) in [("small.bin", 70_001), ("large.bin", 2 * PART + 1)] {
-        let bytes = content(50, length);
-        let mut upload = Upload::new(gateway.url(&format!("/up/{key}")), Source::Bytes(bytes.clone()));
-        upload.options.sizes = Sizes::Fixed(3 * MIB);
-        let done = upload.run(|_| {}).await.expect("it is served");
-        assert_same(&bytes, &place.object(key).await.expect("it is published"), key);
-        assert_eq!(place.kept_of(&done.session).await, ["record"]);
-        // What is there is still looked at before.
-        let again = Hand::new(&format!("/up/{key}"), bytes);
-        let refused = exchange(gateway.address, again.create_session(), b"")
-            .await
-            .expect("an answer");
-        assert_eq!(refused.status, 403, "{refused:?}");
+#[tokio::test]
+async fn a_store_that_makes_no_sense_ends_the_program_with_78_and_a_sentence_that_says_why() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("file");
+    std::fs::write(&file, "no directory").expect("room for a file");
+    let below = file.join("below").display().to_string();
+    for (store, options, why, commands) in [
+        (
+            "s3://bucket/x",
+            "aws_regoin = \"eu-central-1\"",
+            "`aws_regoin` is no option that object_store knows for S3",
+            &["serve", "check", "check --live"][..],
+        ),
+        (
+            "s3://bucket/x",
+            "aws_access_key_id = \"a\"\naws_secret_access_key = \"b\"\naws_conditional_put = \"disabled\"",
+            "aws_conditional_put must not be disabled",
+            &["serve", "check", "check --live"],
+        ),
+        // Without `--live` it is left alone: looking would make it.
+        (&below, "", "Not a directory", &["serve", "check --live"]),
+    ] {
+        let lines = format!("store = {store:?}\n[routes.store_options]\n{options}\n");
+        assert_ends(78, &Config::new().route("/up/", &lines), store, why, commands).await;
     }
-    let told: Vec<Value> = gateway.requests(|line| line.get("status").filter(|status| **status == 503).cloned());
-    assert!(told.is_empty(), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_directory_that_another_process_serves_ends_the_program_with_69_for_that_may_pass() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let directory = folder.path().display().to_string();
+    let config = Config::new().route("/up/", &format!("store = {directory:?}"));
+    let mut first = Gateway::start(&config).await;
+    assert_ends(
+        69,
+        &config,
+        &directory,
+        "is in use by another process",
+        &["serve", "check --live"],
+    )
+    .await;
+    first.kill();
+    let (code, said) = run("check --live", &config).await;
+    assert_eq!(code, Some(0), "nobody has it any more: {said}");
+}
+
+/// Each of the commands ends with this code, and a line names the store and says why.
+async fn assert_ends(code: i32, config: &Config, store: &str, why: &str, commands: &[&str]) {
+    for command in commands {
+        let (ended, said) = run(command, config).await;
+        assert_eq!(ended, Some(code), "{command}: {said}");
+        let told = said.lines().any(|line| line.contains(store) && line.contains(why));
+        assert!(told, "{command}: {said}");
+    }
+}
+
+/// Runs a command with a configuration until it ends. Its exit code and everything that it says.
+async fn run(command: &str, config: &Config) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut program = Command::from(program());
+    program
+        .args(command.split(' '))
+        .arg("--config")
+        .arg(config.write(folder.path()))
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let output = timeout(PATIENCE, program.output()).await;
+    let output = output
+        .unwrap_or_else(|_| panic!("{command}: it goes on"))
+        .expect("the program was built");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+}
+
+/// A way to `server` on which conditions get lost, and the settings of a store that is reached that way.
+async fn without_conditions(server: &SeaweedFs, prefix: &str) -> (Server, Settings) {
+    let (port, settings) = (server.port(), server.settings(prefix));
+    let forgetful = Server::start(move |request| {
+        let request = forgotten(request, port, &settings);
+        async move { pass(port, &request).await }
+    });
+    let forgetful = forgetful.await;
+    let settings = server.settings_via(forgetful.port, prefix);
+    (forgetful, settings)
+}
+
+/// The request without its conditions. They were signed, by a header or in the query, so it is signed anew.
+fn forgotten(request: Request, port: u16, settings: &Settings) -> Request {
+    let dropped = ["if-match", "if-none-match", "authorization", "host"];
+    let secret = |key: &str| settings.options[key].expose().to_owned();
+    let credential = AwsCredential {
+        key_id: secret("aws_access_key_id"),
+        secret_key: secret("aws_secret_access_key"),
+        token: None,
+    };
+    let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
+    let unsigned = query.split('&').filter(|pair| !pair.starts_with("X-Amz-"));
+    let target = format!("{path}?{}", unsigned.collect::<Vec<_>>().join("&"));
+    let mut signed = ::http::Request::builder()
+        .method(request.method.as_str())
+        .uri(format!("http://127.0.0.1:{port}{target}"))
+        .body(HttpRequestBody::from(request.body.clone()))
+        .expect("a request");
+    for (name, value) in request.headers.iter().filter(|(name, _)| !dropped.contains(&&**name)) {
+        let name: HeaderName = name.parse().expect("a name");
+        signed.headers_mut().insert(name, value.parse().expect("a value"));
+    }
+    AwsAuthorizer::new(&credential, "s3", "us-east-1")
+        .try_authorize(&mut signed, None)
+        .expect("a signature");
+    let headers = signed.headers().iter();
+    let headers = headers.map(|(name, value)| (name.to_string(), value.to_str().expect("text").to_owned()));
+    Request {
+        headers: headers
+            .chain([("host".to_owned(), format!("127.0.0.1:{port}"))])
+            .collect(),
+        target,
+        ..request
+    }
 }

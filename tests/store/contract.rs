@@ -4,10 +4,10 @@ use std::future::Future;
 use std::time::Duration;
 
 use bits_gateway::bits::SessionId;
-use bits_gateway::clock::{Timestamp, random_id};
+use bits_gateway::clock::{Deadline, Timestamp, Uptime, random_id};
 use bits_gateway::session::{Before, Phase, Principal, RECORD_VERSION, Record, Staged, Tails, Target};
 use bits_gateway::staging::{PartRange, RecordedPart, UploadId};
-use bits_gateway::store::{CompleteError, Error, Key, Name, Store};
+use bits_gateway::store::{CompleteError, Error, Key, Name, Store, Terms};
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, join_all};
 use futures::stream::TryStreamExt;
@@ -49,6 +49,7 @@ const BEHAVIOURS: &[(&str, Behaviour)] = behaviours![
     a_small_file_whose_answer_was_lost_is_repeated,
     an_empty_file_is_a_file,
     of_eight_racing_files_one_is_published,
+    nothing_is_published_after_its_deadline,
     an_object_is_read_whole_and_in_ranges,
     an_object_that_changed_is_not_read_as_the_old_one,
     odd_names_are_kept_as_they_are,
@@ -135,7 +136,10 @@ async fn put(store: &Store, key: &Key, text: &str) {
         Some(seen) => Before::Present(seen.tag),
         None => Before::Absent,
     };
-    store.put_file(key, id(), chunks(text), &before).await.unwrap();
+    store
+        .put_file(key, id(), chunks(text), Terms::whenever(&before))
+        .await
+        .unwrap();
 }
 
 async fn a_record_is_created_once(store: Store) {
@@ -365,7 +369,14 @@ async fn parts_come_in_any_order(store: Store) {
     );
     let mark = store.mark(&key, &begun).await.unwrap();
     let tag = store
-        .complete(&key, session, &begun, &parts, &Before::Absent, mark.as_deref())
+        .complete(
+            &key,
+            session,
+            &begun,
+            &parts,
+            Terms::whenever(&Before::Absent),
+            mark.as_deref(),
+        )
         .await
         .unwrap();
     assert_eq!(tag.size, whole.len() as u64);
@@ -382,7 +393,14 @@ async fn a_part_that_is_stored_twice_counts_once(store: Store) {
     let (parts, whole) = upload(&store, &key, &begun, &[0, 1, 0]).await;
     let mark = store.mark(&key, &begun).await.unwrap();
     store
-        .complete(&key, session, &begun, &parts, &Before::Absent, mark.as_deref())
+        .complete(
+            &key,
+            session,
+            &begun,
+            &parts,
+            Terms::whenever(&Before::Absent),
+            mark.as_deref(),
+        )
         .await
         .unwrap();
     assert!(content(&store, &key).await == whole);
@@ -395,7 +413,14 @@ async fn a_completion_creates_only_what_is_absent(store: Store) {
     let (parts, _) = upload(&store, &key, &begun, &[0]).await;
     let mark = store.mark(&key, &begun).await.unwrap();
     let result = store
-        .complete(&key, session, &begun, &parts, &Before::Absent, mark.as_deref())
+        .complete(
+            &key,
+            session,
+            &begun,
+            &parts,
+            Terms::whenever(&Before::Absent),
+            mark.as_deref(),
+        )
         .await;
     assert!(matches!(result, Err(CompleteError::Changed)), "{result:?}");
     assert_eq!(content(&store, &key).await, b"somebody else's");
@@ -411,7 +436,7 @@ async fn a_completion_replaces_only_what_was_there(store: Store) {
     let (parts, whole) = upload(&store, &key, &begun, &[0, 1]).await;
     let mark = store.mark(&key, &begun).await.unwrap();
     store
-        .complete(&key, session, &begun, &parts, &before, mark.as_deref())
+        .complete(&key, session, &begun, &parts, Terms::whenever(&before), mark.as_deref())
         .await
         .unwrap();
     assert!(content(&store, &key).await == whole);
@@ -421,7 +446,7 @@ async fn a_completion_replaces_only_what_was_there(store: Store) {
     let (parts, _) = upload(&store, &key, &begun, &[0]).await;
     let mark = store.mark(&key, &begun).await.unwrap();
     let result = store
-        .complete(&key, other, &begun, &parts, &before, mark.as_deref())
+        .complete(&key, other, &begun, &parts, Terms::whenever(&before), mark.as_deref())
         .await;
     assert!(matches!(result, Err(CompleteError::Changed)), "{result:?}");
     assert!(content(&store, &key).await == whole);
@@ -433,11 +458,25 @@ async fn a_completion_whose_answer_was_lost_is_repeated(store: Store) {
     let (parts, whole) = upload(&store, &key, &begun, &[0, 1]).await;
     let mark = store.mark(&key, &begun).await.unwrap();
     let first = store
-        .complete(&key, session, &begun, &parts, &Before::Absent, mark.as_deref())
+        .complete(
+            &key,
+            session,
+            &begun,
+            &parts,
+            Terms::whenever(&Before::Absent),
+            mark.as_deref(),
+        )
         .await
         .unwrap();
     let again = store
-        .complete(&key, session, &begun, &parts, &Before::Absent, mark.as_deref())
+        .complete(
+            &key,
+            session,
+            &begun,
+            &parts,
+            Terms::whenever(&Before::Absent),
+            mark.as_deref(),
+        )
         .await
         .unwrap();
     assert_eq!(first.size, again.size);
@@ -464,7 +503,7 @@ async fn an_unknown_upload_is_told_apart(store: Store) {
         let result = store.put_part(&key, &begun, range, chunks("abc")).await;
         assert!(matches!(result, Err(Error::UnknownUpload)), "{result:?}");
         let result = store
-            .complete(&key, session, &begun, &parts, &Before::Absent, None)
+            .complete(&key, session, &begun, &parts, Terms::whenever(&Before::Absent), None)
             .await;
         assert!(matches!(result, Err(CompleteError::UnknownUpload)), "{result:?}");
         assert!(store.look(&key).await.unwrap().is_none());
@@ -503,13 +542,16 @@ async fn an_unfinished_upload_stands_in_nobodys_way(store: Store) {
     }
     let session = id();
     store
-        .put_file(&small, session, chunks("small"), &Before::Absent)
+        .put_file(&small, session, chunks("small"), Terms::whenever(&Before::Absent))
         .await
         .unwrap();
     assert_eq!(content(&store, &small).await, b"small");
     let seen = store.look(&small).await.unwrap().unwrap();
     assert!(seen.session.is_none_or(|seen| seen == session));
-    store.put_file(&empty, id(), Vec::new(), &Before::Absent).await.unwrap();
+    store
+        .put_file(&empty, id(), Vec::new(), Terms::whenever(&Before::Absent))
+        .await
+        .unwrap();
     assert_eq!(store.look(&empty).await.unwrap().unwrap().tag.size, 0);
 }
 
@@ -517,14 +559,16 @@ async fn a_small_file_is_created_only_where_nothing_is(store: Store) {
     let (key, session) = (key("small"), id());
     assert!(store.look(&key).await.unwrap().is_none());
     let tag = store
-        .put_file(&key, session, chunks("first"), &Before::Absent)
+        .put_file(&key, session, chunks("first"), Terms::whenever(&Before::Absent))
         .await
         .unwrap();
     assert_eq!(tag.size, 5);
     let seen = store.look(&key).await.unwrap().unwrap();
     assert_eq!(seen.tag.size, 5);
     assert!(seen.session.is_none() || seen.session == Some(session));
-    let result = store.put_file(&key, id(), chunks("other"), &Before::Absent).await;
+    let result = store
+        .put_file(&key, id(), chunks("other"), Terms::whenever(&Before::Absent))
+        .await;
     assert!(matches!(result, Err(Error::Conflict)), "{result:?}");
     assert_eq!(content(&store, &key).await, b"first");
 }
@@ -533,8 +577,13 @@ async fn a_small_file_replaces_only_what_was_there(store: Store) {
     let key = key("small");
     put(&store, &key, "first").await;
     let before = Before::Present(store.look(&key).await.unwrap().unwrap().tag);
-    store.put_file(&key, id(), chunks("second"), &before).await.unwrap();
-    let result = store.put_file(&key, id(), chunks("third"), &before).await;
+    store
+        .put_file(&key, id(), chunks("second"), Terms::whenever(&before))
+        .await
+        .unwrap();
+    let result = store
+        .put_file(&key, id(), chunks("third"), Terms::whenever(&before))
+        .await;
     assert!(matches!(result, Err(Error::Conflict)), "{result:?}");
     assert_eq!(content(&store, &key).await, b"second");
 }
@@ -542,11 +591,11 @@ async fn a_small_file_replaces_only_what_was_there(store: Store) {
 async fn a_small_file_whose_answer_was_lost_is_repeated(store: Store) {
     let (key, session) = (key("small"), id());
     let first = store
-        .put_file(&key, session, chunks("first"), &Before::Absent)
+        .put_file(&key, session, chunks("first"), Terms::whenever(&Before::Absent))
         .await
         .unwrap();
     let again = store
-        .put_file(&key, session, chunks("first"), &Before::Absent)
+        .put_file(&key, session, chunks("first"), Terms::whenever(&Before::Absent))
         .await
         .unwrap();
     assert_eq!(first.size, again.size);
@@ -554,7 +603,10 @@ async fn a_small_file_whose_answer_was_lost_is_repeated(store: Store) {
 
 async fn an_empty_file_is_a_file(store: Store) {
     let key = key("empty");
-    store.put_file(&key, id(), Vec::new(), &Before::Absent).await.unwrap();
+    store
+        .put_file(&key, id(), Vec::new(), Terms::whenever(&Before::Absent))
+        .await
+        .unwrap();
     assert_eq!(store.look(&key).await.unwrap().unwrap().tag.size, 0);
     assert!(content(&store, &key).await.is_empty());
 }
@@ -565,7 +617,7 @@ async fn of_eight_racing_files_one_is_published(store: Store) {
     let results = join_all(
         texts
             .iter()
-            .map(|text| store.put_file(&key, id(), chunks(text), &Before::Absent)),
+            .map(|text| store.put_file(&key, id(), chunks(text), Terms::whenever(&Before::Absent))),
     )
     .await;
     let winners: Vec<usize> = (0..8).filter(|&at| results[at].is_ok()).collect();
@@ -573,12 +625,44 @@ async fn of_eight_racing_files_one_is_published(store: Store) {
     assert_eq!(content(&store, &key).await, texts[winners[0]].as_bytes());
 }
 
+async fn nothing_is_published_after_its_deadline(store: Store) {
+    let (small, large) = (key("small"), key("large"));
+    let terms = |patience| Terms {
+        before: &Before::Absent,
+        by: Deadline::after(Uptime::now(), patience),
+    };
+    let (late, in_time) = (terms(Duration::ZERO), terms(Duration::from_secs(3600)));
+    let (session, bytes) = (id(), chunks("small"));
+    let result = store.put_file(&small, session, bytes.clone(), late).await;
+    assert!(matches!(result, Err(Error::Unavailable(_))), "{result:?}");
+    assert!(store.look(&small).await.unwrap().is_none());
+    store.put_file(&small, session, bytes, in_time).await.unwrap();
+
+    let begun = store.begin(&large, session).await.unwrap();
+    let (parts, whole) = upload(&store, &large, &begun, &[0]).await;
+    let mark = store.mark(&large, &begun).await.unwrap();
+    let complete = async |terms| {
+        store
+            .complete(&large, session, &begun, &parts, terms, mark.as_deref())
+            .await
+    };
+    let result = complete(late).await;
+    assert!(
+        matches!(result, Err(CompleteError::Store(Error::Unavailable(_)))),
+        "{result:?}"
+    );
+    assert!(store.look(&large).await.unwrap().is_none());
+    // Nothing is lost by it: a turn that looked again goes on.
+    complete(in_time).await.unwrap();
+    assert!(content(&store, &large).await == whole);
+}
+
 async fn an_object_is_read_whole_and_in_ranges(store: Store) {
     let key = key("read me");
     let length = (3 << 20) + 17;
     let whole = noise(9, length).concat();
     store
-        .put_file(&key, id(), noise(9, length), &Before::Absent)
+        .put_file(&key, id(), noise(9, length), Terms::whenever(&Before::Absent))
         .await
         .unwrap();
     let seen = store.look(&key).await.unwrap().unwrap();
@@ -637,7 +721,10 @@ async fn odd_names_are_kept_as_they_are(store: Store) {
     let long = "n".repeat(255);
     for name in names.into_iter().chain([long.as_str()]) {
         let key = key(name);
-        store.put_file(&key, id(), chunks(name), &Before::Absent).await.unwrap();
+        store
+            .put_file(&key, id(), chunks(name), Terms::whenever(&Before::Absent))
+            .await
+            .unwrap();
     }
     for name in names.into_iter().chain([long.as_str()]) {
         assert_eq!(content(&store, &key(name)).await, name.as_bytes(), "{name}");

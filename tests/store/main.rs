@@ -1,9 +1,12 @@
 //! One list of behaviours, held against every kind of store: memory, a local directory, a real S3 server, a real Azure server.
 
 mod contract;
+mod cost;
 mod google;
+#[path = "../support/http.rs"]
 mod http;
 #[path = "../support/servers.rs"]
+#[allow(dead_code, reason = "shared: other tests need the other half")]
 mod servers;
 mod spoiled;
 

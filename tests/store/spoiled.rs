@@ -4,7 +4,7 @@ use bits_gateway::bits::SessionId;
 use bits_gateway::clock::random_id;
 use bits_gateway::session::Before;
 use bits_gateway::staging::{PartRange, RecordedPart, UploadId};
-use bits_gateway::store::{CompleteError, Error, Key, Store};
+use bits_gateway::store::{CompleteError, Error, Key, Store, Terms};
 use bytes::Bytes;
 use futures::stream::TryStreamExt;
 
@@ -83,7 +83,9 @@ async fn publish_new_and_over(proxy: &Proxy, store: &Store, publishing: Publishi
         let session = id();
         let (upload, parts) = staged(store, session, text).await;
         proxy.spoil(publishing, spoils);
-        let tag = store.complete(&key(), session, &upload, &parts, &before, None).await;
+        let tag = store
+            .complete(&key(), session, &upload, &parts, Terms::whenever(&before), None)
+            .await;
         let tag = tag.unwrap_or_else(|error| panic!("{spoils:?}: {error}"));
         proxy.spoil(|_| false, &[]);
         let seen = store.look(&key()).await.unwrap().unwrap();
@@ -98,12 +100,12 @@ async fn refuse_what_changed(proxy: &Proxy, store: &Store, publishing: Publishin
     let (upload, parts) = staged(store, session, "mine").await;
     // On Azure this ends the upload, too.
     store
-        .put_file(&key(), id(), bytes("theirs"), &Before::Absent)
+        .put_file(&key(), id(), bytes("theirs"), Terms::whenever(&Before::Absent))
         .await
         .unwrap();
     proxy.spoil(publishing, spoils);
     let result = store
-        .complete(&key(), session, &upload, &parts, &Before::Absent, None)
+        .complete(&key(), session, &upload, &parts, Terms::whenever(&Before::Absent), None)
         .await;
     proxy.spoil(|_| false, &[]);
     assert!(
@@ -133,11 +135,15 @@ async fn hold_for_puts(proxy: &Proxy, fresh: impl Fn() -> Store) {
         let result = store.create_tail(session, 0, bytes("other")).await;
         assert!(matches!(result, Err(Error::Conflict)), "{spoils:?}: {result:?}");
         proxy.spoil(put, spoils);
-        let file = store.put_file(&key(), session, bytes("file"), &Before::Absent).await;
+        let file = store
+            .put_file(&key(), session, bytes("file"), Terms::whenever(&Before::Absent))
+            .await;
         file.unwrap_or_else(|error| panic!("{spoils:?}: {error}"));
         assert_eq!(content(&store).await, b"file");
         proxy.spoil(put, spoils);
-        let result = store.put_file(&key(), id(), bytes("other"), &Before::Absent).await;
+        let result = store
+            .put_file(&key(), id(), bytes("other"), Terms::whenever(&Before::Absent))
+            .await;
         assert!(matches!(result, Err(Error::Conflict)), "{spoils:?}: {result:?}");
         proxy.spoil(|_| false, &[]);
     }
@@ -150,6 +156,30 @@ async fn lost_and_lying_answers_of_an_s3_server_change_nothing() {
     let fresh = || open(&server.settings_via(proxy.server.port, &random_id().to_string()));
     hold(&proxy, fresh, s3_completion).await;
     hold_for_puts(&proxy, fresh).await;
+}
+
+#[tokio::test]
+async fn only_the_part_that_the_record_lists_is_published() {
+    let server = SeaweedFs::start();
+    let store = open(&server.settings("prefix"));
+    let session = id();
+    let (upload, parts) = staged(&store, session, "told").await;
+    // An older turn, whose part was long on its way.
+    let part = PartRange {
+        index: 0,
+        from: 0,
+        to: 4,
+    };
+    store.put_part(&key(), &upload, part, bytes("lies")).await.unwrap();
+    let result = store
+        .complete(&key(), session, &upload, &parts, Terms::whenever(&Before::Absent), None)
+        .await;
+    // A server may keep both, and take the one that is named.
+    match result {
+        Ok(_) => assert_eq!(content(&store).await, b"told"),
+        Err(CompleteError::InvalidPart(_)) => assert!(store.look(&key()).await.unwrap().is_none()),
+        Err(other) => panic!("{other}"),
+    }
 }
 
 #[tokio::test]
@@ -180,11 +210,11 @@ async fn a_file_that_google_assembled_is_cleared_away_with_its_upload() {
     let (upload, parts) = staged(&store, session, "abc").await;
     assert_eq!(store.list_uploads(&key()).await.unwrap()[0].0, upload);
     store
-        .put_file(&key(), id(), bytes("theirs"), &Before::Absent)
+        .put_file(&key(), id(), bytes("theirs"), Terms::whenever(&Before::Absent))
         .await
         .unwrap();
     store
-        .complete(&key(), session, &upload, &parts, &Before::Absent, None)
+        .complete(&key(), session, &upload, &parts, Terms::whenever(&Before::Absent), None)
         .await
         .unwrap_err();
     assert_eq!(server.names().len(), 2, "the file is assembled: {:?}", server.names());

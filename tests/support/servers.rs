@@ -27,6 +27,7 @@ const BUCKET: &str = "bucket";
 /// SeaweedFS: an S3 server.
 pub(crate) struct SeaweedFs {
     server: Server,
+    filer: u16,
     port: u16,
 }
 
@@ -96,21 +97,33 @@ impl SeaweedFs {
         for (name, port) in names.iter().zip(ports) {
             command.arg(format!("-{name}={port}"));
         }
-        let mut server = Server::start(command, folder);
-        let [.., filer, _, s3, _] = ports;
+        let [.., filer, _, port, _] = ports;
+        let server = Server::start(command, folder);
+        let mut started = Self { server, filer, port };
+        started.wait()?;
+        Ok(started)
+    }
+
+    /// `kill -9`, and a new process on the same ports with the same data.
+    pub(crate) fn kill_and_start_again(&mut self) {
+        self.server.kill_and_start_again();
+        self.wait().unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    fn wait(&mut self) -> Result<(), String> {
+        let (filer, port) = (self.filer, self.port);
         let (bucket, file) = (format!("POST /buckets/{BUCKET}/ HTTP/1.1"), "PUT /ready HTTP/1.1");
-        server.wait_until("the file server makes folders", || {
+        self.server.wait_until("the file server makes folders", || {
             answers(filer, &bucket, "", &["201", "409"])
         })?;
         // A file with content needs a volume, which is there a little later.
-        server.wait_until("the file server takes files", || {
+        self.server.wait_until("the file server takes files", || {
             answers(filer, file, "ready", &["201"])
         })?;
         // Without a signature it refuses, which is an answer.
-        server.wait_until("the S3 server answers", || {
-            answers(s3, &format!("GET /{BUCKET} HTTP/1.1"), "", &["403", "200"])
-        })?;
-        Ok(Self { server, port: s3 })
+        self.server.wait_until("the S3 server answers", || {
+            answers(port, &format!("GET /{BUCKET} HTTP/1.1"), "", &["403", "200"])
+        })
     }
 
     /// Settings of a store in the bucket, below `prefix`.
@@ -233,8 +246,8 @@ fn settings<const N: usize>(url: String, options: [(&str, String); N]) -> Settin
 
 /// A process that ends with its owner, and its folder.
 struct Server {
+    command: Command,
     process: Child,
-    what: String,
     folder: TempDir,
 }
 
@@ -245,11 +258,18 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
             .stderr(log);
-        let what = format!("{command:?}");
-        let process = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("{what} does not start: {error}"));
-        Self { process, what, folder }
+        let process = spawn(&mut command);
+        Self {
+            command,
+            process,
+            folder,
+        }
+    }
+
+    fn kill_and_start_again(&mut self) {
+        self.process.kill().expect("it runs");
+        self.process.wait().expect("a child");
+        self.process = spawn(&mut self.command);
     }
 
     fn log(&self) -> String {
@@ -264,12 +284,22 @@ impl Server {
             let late = begin.elapsed() > PATIENCE;
             if ended.is_some() || late {
                 let how = ended.map_or_else(|| "not in time".to_owned(), |status| format!("it ended: {status}"));
-                return Err(format!("waiting until {goal}: {how}\n{}\n{}", self.what, self.log()));
+                return Err(format!(
+                    "waiting until {goal}: {how}\n{:?}\n{}",
+                    self.command,
+                    self.log()
+                ));
             }
             pause();
         }
         Ok(())
     }
+}
+
+fn spawn(command: &mut Command) -> Child {
+    command
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"))
 }
 
 impl Drop for Server {

@@ -36,6 +36,9 @@ pub(super) enum Fault {
         /// What came of it.
         source: io::Error,
     },
+    /// The file would have got its name after its deadline.
+    #[error("it was too late to begin")]
+    TooLate,
     /// The process is ending, or a thread of its pool is gone.
     #[error("the work was not done: {0}")]
     Stopped(String),
@@ -101,7 +104,7 @@ impl From<&Fault> for Error {
             Fault::NotFound => Self::NotFound,
             Fault::Exists | Fault::Changed => Self::Conflict,
             Fault::Obstructed(_) => Self::BadName(fault.to_string()),
-            Fault::Stopped(_) => Self::Unavailable(fault.to_string()),
+            Fault::Stopped(_) | Fault::TooLate => Self::Unavailable(fault.to_string()),
             Fault::Io { source, .. } => match kind(source) {
                 Kind::Full => Self::Full(fault.to_string()),
                 Kind::Denied => Self::Denied(fault.to_string()),

@@ -32,10 +32,10 @@ pub(super) use self::fault::meaning;
 pub(super) use self::root::OpenFailure;
 use self::root::Root;
 use super::bucket::Bucket;
-use super::{CompleteError, Error};
+use super::{CompleteError, Error, Terms};
 use crate::bits::SessionId;
 use crate::clock::Timestamp;
-use crate::session::{Before, ObjectTag};
+use crate::session::ObjectTag;
 use crate::staging::{PartId, PartRange, RecordedPart, UploadId};
 
 /// Permits for reads and lists, one each: how many threads of the runtime's pool they may keep busy.
@@ -142,13 +142,14 @@ impl Bucket for LocalDirectory {
         session: SessionId,
         upload: &UploadId,
         parts: &[RecordedPart],
-        before: &Before,
+        terms: Terms<'_>,
         mark: Option<&str>,
     ) -> Result<ObjectTag, CompleteError> {
         let (path, upload, parts) = (path.clone(), upload.clone(), parts.to_vec());
-        let (before, mark) = (before.clone(), mark.map(ToOwned::to_owned));
+        let (before, by, mark) = (terms.before.clone(), terms.by, mark.map(ToOwned::to_owned));
         let completed = self.write(0, move |root| {
-            Ok::<_, Fault>(root.complete_upload(&path, session, &upload, &parts, &before, mark.as_deref()))
+            let terms = Terms { before: &before, by };
+            Ok::<_, Fault>(root.complete_upload(&path, session, &upload, &parts, terms, mark.as_deref()))
         });
         completed.await.map_err(|fault| CompleteError::Store(fault.into()))?
     }
@@ -175,6 +176,7 @@ mod tests {
 
     use super::*;
     use crate::clock::random_id;
+    use crate::session::Before;
 
     const DIRECTORY: &str = "BITS_GATEWAY_TEST_DIRECTORY";
 
@@ -250,7 +252,14 @@ mod tests {
                 .unwrap();
             let parts = [RecordedPart(part, 300_000)];
             store
-                .complete(&published, session, &upload, &parts, &Before::Absent, None)
+                .complete(
+                    &published,
+                    session,
+                    &upload,
+                    &parts,
+                    Terms::whenever(&Before::Absent),
+                    None,
+                )
                 .await
                 .unwrap();
             println!("written {round}");

@@ -21,7 +21,7 @@ use crate::bits::SessionId;
 use crate::clock::{Timestamp, random_id};
 use crate::session::{Before, ObjectTag};
 use crate::staging::{PartId, PartRange, RecordedPart, UploadId};
-use crate::store::{CompleteError, Error};
+use crate::store::{CompleteError, Error, Terms};
 
 impl Root {
     /// Begins an upload: an empty staging file that survives a power cut.
@@ -83,7 +83,7 @@ impl Root {
         session: SessionId,
         upload: &UploadId,
         parts: &[RecordedPart],
-        before: &Before,
+        terms: Terms<'_>,
         mark: Option<&str>,
     ) -> Result<ObjectTag, CompleteError> {
         let size = size(parts)?;
@@ -119,15 +119,16 @@ impl Root {
         file.sync_all()
             .map_err(Fault::when("cannot sync", &from))
             .map_err(Error::from)?;
-        let condition = match before {
+        let condition = match terms.before {
             Before::Absent => Condition::Absent,
             // Without an ETag nothing can be held against it, and an empty one fits nothing.
             Before::Present(tag) => Condition::Unchanged(tag.etag.as_deref().unwrap_or_default()),
         };
-        self.publish(&from, &to, condition).map_err(|fault| match fault {
-            Fault::Exists | Fault::Changed | Fault::NotFound | Fault::Obstructed(_) => CompleteError::Changed,
-            fault @ (Fault::Io { .. } | Fault::Stopped(_)) => CompleteError::Store(fault.into()),
-        })?;
+        self.publish(&from, &to, condition, terms.by)
+            .map_err(|fault| match fault {
+                Fault::Exists | Fault::Changed | Fault::NotFound | Fault::Obstructed(_) => CompleteError::Changed,
+                fault @ (Fault::Io { .. } | Fault::Stopped(_) | Fault::TooLate) => CompleteError::Store(fault.into()),
+            })?;
         Self::tidy(&self.uploads_to(name), &self.all_uploads());
         Ok(tag(&stamped))
     }
@@ -298,7 +299,7 @@ mod tests {
             mark: Option<&str>,
         ) -> Result<ObjectTag, CompleteError> {
             self.store
-                .complete(&self.name, self.session, upload, parts, before, mark)
+                .complete(&self.name, self.session, upload, parts, Terms::whenever(before), mark)
                 .await
         }
 
@@ -439,7 +440,14 @@ mod tests {
         let other = SessionId::new(random_id());
         let theirs = bench
             .store
-            .complete(&bench.name, other, &upload, &parts, &Before::Absent, mark.as_deref())
+            .complete(
+                &bench.name,
+                other,
+                &upload,
+                &parts,
+                Terms::whenever(&Before::Absent),
+                mark.as_deref(),
+            )
             .await;
         if file::noted_session(&fs::File::open(bench.file()).unwrap()).is_some() {
             assert!(matches!(theirs.unwrap_err(), CompleteError::UnknownUpload));

@@ -16,6 +16,7 @@ use super::file::{self, Facts};
 use super::publish::Condition;
 use super::root::Root;
 use super::walk::{Found, Walk};
+use crate::clock::Deadline;
 use crate::store::objects::SESSION_METADATA;
 
 /// The one attribute that is kept, where the file system keeps extended attributes: the session that wrote the file.
@@ -36,7 +37,8 @@ impl ObjectStore for LocalDirectory {
                 PutMode::Overwrite => Condition::Any,
                 PutMode::Update(version) => Condition::Unchanged(version.e_tag.as_deref().unwrap_or_default()),
             };
-            root.write(&root.file(&name)?, payload, session, condition)
+            let by = options.extensions.get().copied().unwrap_or(Deadline::NEVER);
+            root.write(&root.file(&name)?, payload, session, condition, by)
         });
         let facts = put.await.map_err(|fault| fault.about(location))?;
         Ok(PutResult {

@@ -10,6 +10,7 @@ use rustix::fs::{CWD, RenameFlags};
 use super::fault::Fault;
 use super::file::{self, Facts};
 use super::root::Root;
+use crate::clock::Deadline;
 
 /// How often directories are made anew that others tidy away in the same moment.
 const ATTEMPTS: usize = 64;
@@ -33,6 +34,7 @@ impl Root {
         content: impl IntoIterator<Item = Bytes>,
         session: Option<&str>,
         condition: Condition<'_>,
+        by: Deadline,
     ) -> Result<Facts, Fault> {
         // A hint that saves the writing; what counts is asked again in the end.
         let there = Facts::at(path)?;
@@ -50,13 +52,13 @@ impl Root {
         }
         let facts = file::stamp(&file, &temporary.path)?;
         file.sync_all().map_err(Fault::when("cannot sync", &temporary.path))?;
-        self.publish(&temporary.path, path, condition)?;
+        self.publish(&temporary.path, path, condition, by)?;
         Ok(facts)
     }
 
-    /// Gives the synced file at `from` the name `to`, if `condition` holds. After an error the file may have appeared
+    /// Gives the synced file at `from` the name `to`, if `condition` holds and `by` has not passed. After an error the file may have appeared
     /// all the same, but then [`Root::settled`] fails for it until it is safe.
-    pub(super) fn publish(&self, from: &Path, to: &Path, condition: Condition<'_>) -> Result<(), Fault> {
+    pub(super) fn publish(&self, from: &Path, to: &Path, condition: Condition<'_>, by: Deadline) -> Result<(), Fault> {
         let publication = self.unsettled.begin(to);
         let mut attempts = 0;
         loop {
@@ -66,6 +68,10 @@ impl Root {
                 if there.etag() != tag {
                     return Err(Fault::Changed);
                 }
+            }
+            // Last, because to write and to sync may have taken long.
+            if by.has_passed() {
+                return Err(Fault::TooLate);
             }
             let moved = match condition {
                 Condition::Absent => self.rename_without_replacing(from, to),
@@ -169,18 +175,19 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let root = Root::open_without_careful_renames(place.path());
         let file = place.path().join("a/b/file");
-        root.write(&file, x(), None, Condition::Absent).unwrap();
+        root.write(&file, x(), None, Condition::Absent, Deadline::NEVER)
+            .unwrap();
         assert!(matches!(
-            root.write(&file, x(), None, Condition::Absent),
+            root.write(&file, x(), None, Condition::Absent, Deadline::NEVER),
             Err(Fault::Exists)
         ));
         let staged = root.temporary();
         fs::write(&staged, "y").unwrap();
         assert!(matches!(
-            root.publish(&staged, &file, Condition::Absent),
+            root.publish(&staged, &file, Condition::Absent, Deadline::NEVER),
             Err(Fault::Exists)
         ));
-        root.publish(&staged, &place.path().join("other"), Condition::Absent)
+        root.publish(&staged, &place.path().join("other"), Condition::Absent, Deadline::NEVER)
             .unwrap();
         assert!(!staged.exists());
         assert_eq!(root.temporary().parent().unwrap().read_dir().unwrap().count(), 0);
@@ -195,14 +202,19 @@ mod tests {
         let temporary = root.temporary();
         fs::write(&temporary, "z").unwrap();
         assert!(matches!(
-            root.publish(&temporary, &below, Condition::Absent),
+            root.publish(&temporary, &below, Condition::Absent, Deadline::NEVER),
             Err(Fault::Obstructed(_))
         ));
         assert!(matches!(
-            root.write(&below, x(), None, Condition::Any),
+            root.write(&below, x(), None, Condition::Any, Deadline::NEVER),
             Err(Fault::Obstructed(_))
         ));
-        let missing = root.publish(&root.temporary(), &place.path().join("new/file"), Condition::Any);
+        let missing = root.publish(
+            &root.temporary(),
+            &place.path().join("new/file"),
+            Condition::Any,
+            Deadline::NEVER,
+        );
         assert!(matches!(missing, Err(Fault::Io { .. })));
         root.settled(&below).unwrap();
         assert_eq!(root.temporary().parent().unwrap().read_dir().unwrap().count(), 1);

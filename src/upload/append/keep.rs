@@ -1,22 +1,17 @@
 //! What came is made durable: parts into the record, the rest as a tail, and with the last byte the file.
 
-use std::time::Duration;
-
 use tracing::debug;
 
 use super::{Receiving, Stop};
 use crate::session::{Answer, Input, Phase, Refusal, Staged, Then};
 use crate::staging::RecordedPart;
-use crate::store::Error;
+use crate::store::{Error, Terms};
 use crate::upload::view::Held;
 use crate::upload::work::{ATTEMPTS, Saved, busy};
 use crate::upload::{Durability, Refused};
 
 /// Fewer bytes than this are not worth a tail when the body breaks off (protocol digest, part 0).
 const WORTH_KEEPING: u64 = 64 * 1024;
-
-/// A small file is put only when its record was looked at this recently.
-const JUST_NOW: Duration = Duration::from_secs(5);
 
 impl Receiving<'_, '_> {
     /// A body broke off, or has to yield: what came is kept when it is worth a write.
@@ -206,15 +201,16 @@ impl Receiving<'_, '_> {
         };
         // A fragment that begins where this process knows the end to be came here without a look: another replica may have
         // published it before, and somebody may have taken the file since.
-        if !self.work.is_current(JUST_NOW).await? {
+        let Some(by) = self.work.deadline().await? else {
             return Ok(None);
-        }
+        };
         let Some(view) = self.work.turn.view.as_ref() else {
             return Err(Refused::SessionNotFound.into());
         };
         let before = &view.session.record.before;
+        let terms = Terms { before, by };
         let store = &self.work.place.store;
-        let done = match store.put_file(&self.work.key, self.work.id, chunks, before).await {
+        let done = match store.put_file(&self.work.key, self.work.id, chunks, terms).await {
             Ok(tag) => Input::Published(tag),
             Err(Error::Conflict) => Input::Displaced,
             Err(error) => return Err(error.into()),

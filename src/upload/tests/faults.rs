@@ -15,9 +15,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::cleanup::Broom;
-use crate::session::Phase;
 use crate::store::Name;
-use crate::store::faulty::{Depot, Dice, Line};
 
 /// How many seeds an ordinary run tries.
 const SEEDS: u64 = 300;

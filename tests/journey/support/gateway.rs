@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
@@ -53,6 +54,13 @@ impl Config {
         self.0 += &format!("[[routes]]\npath = \"{path}\"\ndownload = true\n{lines}\n");
         self
     }
+
+    /// Writes it into a folder. Where it is.
+    pub fn write(&self, folder: &Path) -> PathBuf {
+        let path = folder.join("gateway.toml");
+        std::fs::write(&path, &self.0).expect("room for a file");
+        path
+    }
 }
 
 impl From<String> for Config {
@@ -82,11 +90,9 @@ impl Gateway {
     /// Starts it and waits until it listens.
     pub async fn launch(config: &Config) -> Self {
         let files = tempfile::tempdir().expect("room for a file");
-        let path = files.path().join("gateway.toml");
-        std::fs::write(&path, &config.0).expect("room for a file");
         let mut child = program()
             .args(["serve", "--config"])
-            .arg(&path)
+            .arg(config.write(files.path()))
             .current_dir(files.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -52,6 +53,16 @@ struct Shared {
     /// Connections whose limit was reached, and those that are over since.
     reached: watch::Sender<usize>,
     over: watch::Sender<usize>,
+    requests: watch::Sender<Requests>,
+}
+
+/// What was asked over a line.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Requests {
+    /// How often somebody began to ask.
+    pub begun: usize,
+    /// How many have no answer yet.
+    pub open: usize,
 }
 
 impl Line {
@@ -64,6 +75,7 @@ impl Line {
             fates: Mutex::default(),
             reached: watch::Sender::new(0),
             over: watch::Sender::new(0),
+            requests: watch::Sender::default(),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Self {
@@ -91,6 +103,11 @@ impl Line {
     /// Waits until `count` connections are over because of their fate.
     pub(crate) async fn over(&self, count: usize) {
         at_least(&self.shared.over, count).await;
+    }
+
+    /// What was asked so far.
+    pub(crate) fn requests(&self) -> watch::Receiver<Requests> {
+        self.shared.requests.subscribe()
     }
 
     /// How many connections are still doomed.
@@ -138,13 +155,18 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>) {
         limit(|direction| matches!(direction, Direction::ToServer)),
         limit(|direction| matches!(direction, Direction::ToClient)),
     );
+    let question = Question {
+        requests: &shared.requests,
+        is_open: AtomicBool::new(false),
+    };
     let reached = {
         let ((mut from_client, mut to_client), (mut from_server, mut to_server)) = (client.split(), server.split());
         tokio::select! {
-            reached = pump(&mut from_client, &mut to_server, up) => reached,
-            reached = pump(&mut from_server, &mut to_client, down) => reached,
+            reached = pump(&mut from_client, &mut to_server, up, || question.begin()) => reached,
+            reached = pump(&mut from_server, &mut to_client, down, || question.end()) => reached,
         }
     };
+    drop(question);
     let Some(fate) = fate.filter(|_| reached) else { return };
     shared.reached.send_modify(|count| *count += 1);
     match fate.end {
@@ -163,8 +185,42 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>) {
     shared.over.send_modify(|count| *count += 1);
 }
 
+/// Whether what was asked over a connection has been answered.
+struct Question<'a> {
+    requests: &'a watch::Sender<Requests>,
+    is_open: AtomicBool,
+}
+
+impl Question<'_> {
+    fn begin(&self) {
+        if !self.is_open.swap(true, Ordering::Relaxed) {
+            self.requests.send_modify(|requests| {
+                requests.begun += 1;
+                requests.open += 1;
+            });
+        }
+    }
+
+    fn end(&self) {
+        if self.is_open.swap(false, Ordering::Relaxed) {
+            self.requests.send_modify(|requests| requests.open -= 1);
+        }
+    }
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 /// Carries bytes until `limit` is reached (true) or either side is over (false).
-async fn pump(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin), limit: u64) -> bool {
+async fn pump(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    limit: u64,
+    note: impl Fn(),
+) -> bool {
     let mut left = limit;
     let mut buffer = vec![0; 64 * 1024];
     while left > 0 {
@@ -172,6 +228,7 @@ async fn pump(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + U
         match from.read(&mut buffer[..most]).await {
             Ok(0) | Err(_) => return false,
             Ok(read) => {
+                note();
                 if to.write_all(&buffer[..read]).await.is_err() {
                     return false;
                 }

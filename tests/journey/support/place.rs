@@ -84,12 +84,17 @@ impl Place {
 
     /// The object at `key`.
     pub(crate) async fn object(&self, key: &str) -> Option<Bytes> {
+        self.look(key).await.unwrap_or_else(|error| panic!("{key}: {error}"))
+    }
+
+    /// The same, where the store may be in trouble.
+    pub(crate) async fn look(&self, key: &str) -> object_store::Result<Option<Bytes>> {
         match &self.kind {
-            Kind::Directory(directory) => read(&directory.path().join(key)),
+            Kind::Directory(directory) => Ok(read(&directory.path().join(key))),
             Kind::Bucket { objects, prefix } => match objects.get(&Name::from(format!("{prefix}/{key}"))).await {
-                Ok(found) => Some(found.bytes().await.expect("the object")),
-                Err(object_store::Error::NotFound { .. }) => None,
-                Err(error) => panic!("{key}: {error}"),
+                Ok(found) => found.bytes().await.map(Some),
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                Err(error) => Err(error),
             },
         }
     }
@@ -127,6 +132,11 @@ impl Place {
             Kind::Directory(directory) => directory.path().join(format!(".bits-gateway/sessions/{id}/record")),
             Kind::Bucket { .. } => panic!("records in a bucket are no files"),
         }
+    }
+
+    /// What names it to a gateway.
+    pub(crate) const fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// The names of everything that is kept of a session, which is named as on the wire.

@@ -197,7 +197,8 @@ impl Proxy {
     }
 }
 
-async fn pass(port: u16, request: &Request) -> Answer {
+/// Passes a request on to a server on this machine.
+pub(crate) async fn pass(port: u16, request: &Request) -> Answer {
     let mut upstream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
     let mut head = format!(
         "{} {} HTTP/1.1\r\nconnection: close\r\n",

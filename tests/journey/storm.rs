@@ -1,0 +1,222 @@
+//! Three gateways on one bucket, every packet to any of them, one after another killed, and the store as well: every upload ends, byte
+//! by byte the same, in the session in which it began, and nothing stays behind.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bits_gateway::cleanup::Broom;
+use bits_gateway::client::raw::{Answer, Connection, Packet};
+use bits_gateway::metrics::Metrics;
+use bits_gateway::store::{Key, Store};
+use bits_gateway::upload::{Coordination, Durability, Place as Route, Rules};
+use bytes::Bytes;
+use futures::TryStreamExt;
+use futures::future::join_all;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use crate::servers::SeaweedFs;
+use crate::support::{Config, Dice, Gateway, Hand, KIB, Line, MIB, PART, Place, assert_same, content, seed, until};
+
+const GATEWAYS: usize = 3;
+const CLIENTS: u64 = 6;
+
+/// Kills of a gateway in an ordinary run; `STORM_KILLS=2000` makes it as many.
+const KILLS: usize = 200;
+
+/// The store is killed once in so many of them.
+const STORE_KILLED_EVERY: usize = 40;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// What clients and the storm know of each other.
+struct World {
+    place: Place,
+    /// Where the gateways listen that are alive.
+    addresses: Mutex<[Option<SocketAddr>; GATEWAYS]>,
+    answered: AtomicUsize,
+    is_over: watch::Sender<bool>,
+}
+
+impl World {
+    fn any(&self, dice: &mut Dice) -> Option<SocketAddr> {
+        let gateway = dice.between(0, GATEWAYS as u64 - 1) as usize;
+        self.addresses.lock().expect("no panic")[gateway]
+    }
+
+    fn is_at(&self, gateway: usize, address: Option<SocketAddr>) {
+        self.addresses.lock().expect("no panic")[gateway] = address;
+    }
+
+    /// The object at `key`, as soon as the store tells.
+    async fn look(&self, key: &str) -> Option<Bytes> {
+        until("the store answers", async || self.place.look(key).await.ok()).await
+    }
+
+    /// Sends a packet to any gateway, again and again, until one answers that is not in trouble.
+    async fn ask(&self, dice: &mut Dice, head: &Packet, body: &[u8]) -> Answer {
+        until("somebody answers", async || {
+            let answer = match (self.any(dice)?, self.any(dice)) {
+                // Somebody in between gave up waiting, and sent it once more.
+                (one, Some(other)) if dice.once_in(8) => {
+                    let (first, second) = tokio::join!(send(one, head, body), send(other, head, body));
+                    first.or(second)?
+                }
+                (one, _) => send(one, head, body).await?,
+            };
+            (answer.status != 503).then_some(answer)
+        })
+        .await
+    }
+}
+
+/// The answer, if there is one.
+async fn send(address: SocketAddr, head: &Packet, body: &[u8]) -> Option<Answer> {
+    Connection::open(address).await.ok()?.ask_with(head, body).await.ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_killed_and_whenever_every_upload_ends_as_it_began() {
+    let mut dice = Dice::new(seed(900));
+    let kills = std::env::var("STORM_KILLS").map_or(KILLS, |kills| kills.parse().expect("a number"));
+    let server = SeaweedFs::start();
+    let world = World {
+        place: Place::bucket(server.settings("storm")),
+        addresses: Mutex::default(),
+        answered: AtomicUsize::new(0),
+        is_over: watch::Sender::new(false),
+    };
+    let mut gateways = Vec::new();
+    let port = server.port();
+    for number in 0..GATEWAYS {
+        let line = Line::new().await;
+        line.lead_to(([127, 0, 0, 1], port).into());
+        let place = Place::bucket(server.settings_via(line.address.port(), "storm"));
+        let config = Config::new().route("/up/", &place.lines("part_size = \"5MiB\""));
+        let gateway = Gateway::start(&config).await;
+        world.is_at(number, Some(gateway.address));
+        gateways.push((line, config, gateway));
+    }
+    let clients = (0..CLIENTS).map(|number| upload_again_and_again(&world, number, dice.next()));
+    let clients = join_all(clients.collect::<Vec<_>>());
+    let storm = rage(&world, Arc::new(Mutex::new(server)), &mut gateways, &mut dice, kills);
+    let (keys, _server) = tokio::join!(clients, storm);
+    let keys = keys.concat();
+    println!(
+        "{} uploads, {} packets",
+        keys.len(),
+        world.answered.load(Ordering::Relaxed)
+    );
+    drop(gateways);
+    sweep(&world.place, &keys).await;
+}
+
+/// Kills gateways and the store, and starts them again.
+async fn rage(
+    world: &World,
+    server: Arc<Mutex<SeaweedFs>>,
+    gateways: &mut [(Line, Config, Gateway)],
+    dice: &mut Dice,
+    kills: usize,
+) -> Arc<Mutex<SeaweedFs>> {
+    let mut with_open_requests = 0;
+    for kill in 1..=kills {
+        let victim = dice.between(0, GATEWAYS as u64 - 1) as usize;
+        let (line, config, gateway) = &mut gateways[victim];
+        // Somewhere in the middle of what it does, which is mostly to wait for the store.
+        let mut requests = line.requests();
+        let more = requests.borrow().begun + usize::try_from(dice.between(1, 40)).expect("small");
+        let is_busy = requests.wait_for(|requests| requests.begun >= more && requests.open > 0);
+        let waited = timeout(Duration::from_secs(2), is_busy).await;
+        drop(waited);
+        with_open_requests += usize::from(requests.borrow().open > 0);
+        world.is_at(victim, None);
+        gateway.kill();
+        if kill % STORE_KILLED_EVERY == 0 {
+            let server = Arc::clone(&server);
+            let again = spawn_blocking(move || server.lock().expect("no panic").kill_and_start_again());
+            again.await.expect("no panic");
+        }
+        *gateway = Gateway::launch(config).await;
+        world.is_at(victim, Some(gateway.address));
+    }
+    world.is_over.send_replace(true);
+    world.is_over.send_replace(true);
+
+    let of_the_store = kills / STORE_KILLED_EVERY;
+    println!(
+        "{kills} kills, {with_open_requests} of them with a request to the store open, and {of_the_store} of the store"
+    );
+    assert!(with_open_requests * 4 >= kills, "{with_open_requests} of {kills}");
+    server
+}
+
+/// Uploads until the storm is over; gives back the keys.
+async fn upload_again_and_again(world: &World, client: u64, seed: u64) -> Vec<String> {
+    let mut dice = Dice::new(seed);
+    let mut keys = Vec::new();
+    while !*world.is_over.borrow() {
+        let key = format!("{client}-{}.bin", keys.len());
+        upload(world, &key, &mut dice).await;
+        keys.push(key);
+    }
+    keys
+}
+
+async fn upload(world: &World, key: &str, dice: &mut Dice) {
+    let most = *[100, 64 * KIB, MIB, 3 * PART]
+        .get(dice.between(0, 3) as usize)
+        .expect("one of four");
+    let bytes = content(dice.next(), dice.between(1, most));
+    let mut hand = Hand::new(&format!("/up/{key}"), bytes.clone());
+    let created = world.ask(dice, &hand.create_session(), b"").await;
+    hand.created(&created);
+    while !hand.is_through() {
+        if dice.once_in(4) {
+            assert_eq!(world.look(key).await, None, "nothing is seen before the end");
+        }
+        let (head, body) = hand.fragment(dice.between(5 * KIB, 4 * MIB));
+        let answer = world.ask(dice, &head, &body).await;
+        hand.told(&answer);
+        world.answered.fetch_add(1, Ordering::Relaxed);
+    }
+    let stored = world.look(key).await.expect("the last byte publishes it");
+    assert_same(&bytes, &stored, key);
+    let closed = world.ask(dice, &hand.close_session(), b"").await;
+    assert_eq!(closed.status, 200, "{closed:?}");
+}
+
+/// Sweeps until everything is too old, and finds that nothing is left.
+async fn sweep(place: &Place, keys: &[String]) {
+    let store = Store::open(place.settings(), &Metrics::new(["/up/"])).expect("a store");
+    let route = Route {
+        route: "/up/".to_owned(),
+        store: store.clone(),
+        rules: Rules {
+            overwrite: false,
+            max_upload_size: u64::MAX,
+            max_fragment_size: u64::MAX,
+            part_size: PART,
+            session_timeout: 14 * DAY,
+            closed_session_memory: 14 * DAY,
+            durability: Durability::Fragment,
+            coordination: Coordination::Shared,
+        },
+    };
+    let mut broom = Broom::new(&route);
+    let now = store.now().await.expect("a clock");
+    for days in [400, 800, 1200, 1600] {
+        let report = broom.sweep(now.plus(days * DAY)).await.expect("a store");
+        println!("{report:?}");
+        assert_eq!(report.failed, 0);
+    }
+    let left: Vec<_> = store.list_sessions().try_collect().await.expect("a list");
+    assert!(left.is_empty(), "{left:?}");
+    for key in keys {
+        let key = Key::from_request(key).expect("a key");
+        assert_eq!(store.list_uploads(&key).await.expect("a list"), []);
+    }
+}
