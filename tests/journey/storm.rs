@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use crate::http::{Proxy, Request, Spoil};
 use crate::servers::{Azurite, SeaweedFs};
 use crate::support::{Config, Dice, Gateway, Hand, KIB, Line, MIB, PART, Place, assert_same, content, seed, until};
 
@@ -29,6 +30,9 @@ const KILLS: usize = 200;
 
 /// The same where the store is slower.
 const AZURE_KILLS: usize = 40;
+
+/// Uploads of each client to a store that spoils requests.
+const SPOILED_UPLOADS: usize = 12;
 
 /// The store is killed once in so many of them.
 const STORE_KILLED_EVERY: usize = 40;
@@ -45,6 +49,15 @@ struct World {
 }
 
 impl World {
+    fn new(place: Place) -> Self {
+        Self {
+            place,
+            addresses: Mutex::default(),
+            answered: AtomicUsize::new(0),
+            is_over: watch::Sender::new(false),
+        }
+    }
+
     fn any(&self, dice: &mut Dice) -> Option<SocketAddr> {
         let gateway = dice.between(0, GATEWAYS as u64 - 1) as usize;
         self.addresses.lock().expect("no panic")[gateway]
@@ -99,6 +112,63 @@ async fn whoever_is_killed_and_whenever_every_upload_to_azure_ends_as_it_began()
     storm(seed(950), AZURE_KILLS, server.port(), settings, None).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_spoils_every_sixth_request_costs_patience_and_nothing_else() {
+    let mut dice = Dice::new(seed(970));
+    let server = SeaweedFs::start();
+    let proxy = Proxy::to(server.port()).await;
+    let place = Place::bucket(server.settings_via(proxy.server.port, "spoiled"));
+    let config = Config::new().route("/up/", &place.lines("part_size = \"5MiB\""));
+    let gateways = [Gateway::start(&config).await, Gateway::start(&config).await];
+    let world = World::new(Place::bucket(server.settings("spoiled")));
+    for (number, gateway) in gateways.iter().enumerate() {
+        world.is_at(number, Some(gateway.address));
+    }
+    let (spoiled, mut chance) = (Arc::new(AtomicUsize::new(0)), Dice::new(dice.next()));
+    let counted = Arc::clone(&spoiled);
+    proxy.choose(move |request| {
+        let spoil = spoil(request, &mut chance);
+        counted.fetch_add(usize::from(spoil.is_some()), Ordering::Relaxed);
+        spoil
+    });
+    let clients = (0..CLIENTS).map(|number| {
+        let (world, mut dice) = (&world, Dice::new(dice.next()));
+        async move {
+            let keys = (0..SPOILED_UPLOADS).map(|upload| format!("{number}-{upload}.bin"));
+            let keys: Vec<_> = keys.collect();
+            for key in &keys {
+                upload(world, key, &mut dice).await;
+            }
+            keys
+        }
+    });
+    let keys = join_all(clients.collect::<Vec<_>>()).await.concat();
+    let spoiled = spoiled.load(Ordering::Relaxed);
+    println!("{} uploads, {spoiled} requests spoiled", keys.len());
+    assert!(spoiled > 100, "{spoiled}");
+    drop(gateways);
+    sweep(&world.place, &keys).await;
+}
+
+/// What becomes of a request to the store: nothing in five of six cases.
+fn spoil(request: &Request, dice: &mut Dice) -> Option<Spoil> {
+    if !dice.once_in(6) {
+        return None;
+    }
+    let is_completion = request.method == "POST" && request.target.contains("uploadId=");
+    let is_conditional = request.header("if-match").is_some() || request.header("if-none-match").is_some();
+    Some(match dice.between(1, 7) {
+        1 => Spoil::Break,
+        2 => Spoil::Fail,
+        3 => Spoil::Overload,
+        4 => Spoil::Truncate,
+        5 => Spoil::Delay,
+        6 if is_completion => Spoil::Embed,
+        7 if is_conditional => Spoil::Refuse,
+        _ => Spoil::Lose,
+    })
+}
+
 /// Uploads to the store at `port` while gateways are killed, and the store as well where it is given.
 async fn storm(
     seed: u64,
@@ -108,12 +178,7 @@ async fn storm(
     store: Option<&Arc<Mutex<SeaweedFs>>>,
 ) {
     let mut dice = Dice::new(seed);
-    let world = World {
-        place: Place::bucket(settings(port)),
-        addresses: Mutex::default(),
-        answered: AtomicUsize::new(0),
-        is_over: watch::Sender::new(false),
-    };
+    let world = World::new(Place::bucket(settings(port)));
     let mut gateways = Vec::new();
     for number in 0..GATEWAYS {
         let line = Line::new().await;
