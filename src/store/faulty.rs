@@ -16,6 +16,7 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+use tokio::sync::watch;
 
 use super::bucket::Bucket;
 use super::keys::{DEFAULT_RESERVED, Layout};
@@ -256,6 +257,8 @@ struct State {
     trouble: AtomicU64,
     /// The process at this end is dead.
     cut: AtomicBool,
+    /// Nothing moves.
+    is_held: watch::Sender<bool>,
     /// Whether a publication that was given up may still be carried out later.
     late_publications: bool,
     /// Requests that were given up and are still to be carried out, by all lines that share it.
@@ -284,6 +287,7 @@ impl Line {
             dice: Mutex::new(dice),
             trouble: AtomicU64::new(trouble),
             cut: AtomicBool::new(false),
+            is_held: watch::Sender::new(false),
             late_publications,
             late: Arc::clone(late),
         }))
@@ -297,6 +301,11 @@ impl Line {
     /// Nothing comes through any more, but what was given up may still be carried out.
     pub(crate) fn cut(&self) {
         self.0.cut.store(true, Ordering::Relaxed);
+    }
+
+    /// While it is held, what was sent and what will be neither arrives nor comes back.
+    pub(crate) fn hold(&self, is_held: bool) {
+        self.0.is_held.send_replace(is_held);
     }
 
     fn is_cut(&self) -> bool {
@@ -313,6 +322,8 @@ impl Line {
         reason = "the time that a line takes, on a clock that the test holds"
     )]
     async fn travel(&self) {
+        let mut is_held = self.0.is_held.subscribe();
+        is_held.wait_for(|is_held| !is_held).await.unwrap();
         let millis = self.dice(|dice| match dice.below(20) {
             0 => dice.below(3000),
             1..=9 => dice.below(15),

@@ -13,7 +13,7 @@ use tracing::debug;
 
 use super::body::{Body, BodyBroken};
 use super::view::View;
-use super::work::{STORE_RETRY, Work, busy};
+use super::work::{STORE_RETRY, Work, busy, in_time};
 use super::{Durability, Refused};
 use crate::bits::ContentRange;
 use crate::budget::Reservation;
@@ -162,9 +162,18 @@ impl<'w, 'a> Receiving<'w, 'a> {
             }
         }
         match self.end_of(body, &rest).await {
-            None => self.record().await,
+            None => self.record_in_time().await,
             Some(came) => Err(self.stop(came).await),
         }
+    }
+
+    /// Makes what came durable, unless that takes longer than the client would wait for the answer.
+    async fn record_in_time(&mut self) -> Result<Answer, Stop> {
+        let recorded = in_time(async { Ok(self.record().await) }).await;
+        recorded.unwrap_or_else(|late| {
+            self.work.forget_what_may_have_changed();
+            Err(late.into())
+        })
     }
 
     /// Reads and forgets the first `skip` bytes; gives back what came with the last of them.

@@ -45,7 +45,7 @@ use crate::store::Key;
 use append::Receiving;
 use turn::Entry;
 use view::View;
-use work::{ATTEMPTS, Saved, Work, busy, refused};
+use work::{ATTEMPTS, Saved, Work, busy, in_time, refused};
 
 /// How long a packet waits for an older one of its session to stop: longer than any single request to the store.
 const TURN_PATIENCE: Duration = Duration::from_secs(90);
@@ -110,6 +110,10 @@ impl Uploads {
     /// [`Refused::Exists`] when the destination exists and may not be replaced, [`Refused::InvalidArgument`] when it
     /// cannot be a file, or trouble with the store.
     pub async fn create(&self, place: &Arc<Place>, asked: Asked) -> Result<SessionId, Refused> {
+        in_time(self.begin(place, asked)).await
+    }
+
+    async fn begin(&self, place: &Arc<Place>, asked: Asked) -> Result<SessionId, Refused> {
         let key = key_of(&asked)?;
         let before = match place.store.look(&key).await? {
             Some(_) if !place.rules.overwrite => return Err(Refused::Exists),
@@ -213,7 +217,7 @@ impl Uploads {
                 Answer::Refused(refusal) => Err(refused(refusal)),
             }
         };
-        let ended = ended.await;
+        let ended = in_time(ended).await;
         self.0.forget_unknown(place, id, &ended);
         ended
     }
@@ -330,7 +334,13 @@ async fn take(work: &mut Work<'_>, range: ContentRange, body: &mut impl Body) ->
             work.uploads.metrics.duplicate(skip);
             Receiving::new(work, range, from).run(skip, body).await
         }
-        Then::Assemble => work.settle(|_| Input::Fragment(range)).await,
+        Then::Assemble => {
+            let settled = in_time(async { Ok(work.settle(|_| Input::Fragment(range)).await) }).await;
+            settled.unwrap_or_else(|late| {
+                work.forget_what_may_have_changed();
+                Err(late)
+            })
+        }
         Then::Answer(answer) => Ok(answer),
         Then::KeepTail | Then::PutFile | Then::Discard(_) => Err(busy("the session moved on meanwhile")),
     }

@@ -767,6 +767,37 @@ async fn what_publishes_is_begun_within_a_minute_of_the_last_look() {
     assert_eq!(work.deadline().await.unwrap(), None, "the session has ended meanwhile");
 }
 
+/// A client waits for five minutes.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_never_makes_a_client_wait_in_vain() {
+    for (size, sent) in [(50, 20), (300, 200)] {
+        let depot = Depot::memory();
+        let line = Line::new(Dice::new(1), 0, false, &Arc::default());
+        let (place, uploads) = (place(&depot.over(&line), rules(64)), replica(KIB * KIB));
+        let (data, asked) = (pattern(size), asked("f.bin"));
+        let id = uploads.create(&place, asked.clone()).await.unwrap();
+        send(&uploads, &place, id, &data, 0, sent).await.verdict.unwrap();
+        line.hold(true);
+        let begin = Uptime::now();
+        let taken = send(&uploads, &place, id, &data, sent, size).await;
+        assert!(matches!(taken.verdict, Err(Refused::Busy { .. })), "{taken:?}");
+        assert_eq!(taken.next, None, "nobody can tell");
+        assert!(begin.elapsed() < Duration::from_secs(290), "{:?}", begin.elapsed());
+        for refused in [
+            uploads.create(&place, asked.clone()).await.map(|_| ()),
+            uploads.close(&place, &asked, id).await,
+            uploads.cancel(&place, &asked, id).await,
+        ] {
+            assert!(matches!(refused, Err(Refused::Busy { .. })), "{refused:?}");
+        }
+        line.hold(false);
+        let taken = send(&uploads, &place, id, &data, sent, size).await;
+        assert_eq!((taken.verdict, taken.next), (Ok(()), Some(size as u64)));
+        uploads.close(&place, &asked, id).await.unwrap();
+        assert_eq!(depot.names().await.len(), 2, "the file and a tombstone");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_look_is_as_old_as_the_request_for_it() {
     let depot = Depot::memory();

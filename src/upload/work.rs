@@ -30,6 +30,17 @@ pub(super) const ATTEMPTS: usize = 8;
 /// Momentary trouble of the store: when to come back.
 pub(super) const STORE_RETRY: Duration = Duration::from_secs(30);
 
+/// Once all of a packet is here, it is answered within this time and a look at the store: Windows waits for five minutes, and requests
+/// that hang may take longer together.
+const ANSWER_WITHIN: Duration = Duration::from_secs(180);
+
+/// Gives up what takes so long that nobody would wait for the answer. That leaves behind what a crash at the same point would, and the
+/// next packet of the session goes on from there.
+pub(super) async fn in_time<T>(act: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {
+    let acted = tokio::time::timeout(ANSWER_WITHIN, act).await;
+    acted.unwrap_or_else(|_| Err(busy("the store did not do in time what the packet needs")))
+}
+
 /// A packet that has the turn of its session.
 pub(super) struct Work<'a> {
     pub(super) uploads: &'a Inner,
@@ -316,6 +327,11 @@ impl Work<'_> {
         }
         self.load().await?;
         Ok(None)
+    }
+
+    /// What was given up may have happened all the same. Bytes that are nowhere else are not forgotten.
+    pub(super) fn forget_what_may_have_changed(&mut self) {
+        drop(self.turn.view.take_if(|view| !view.volatile));
     }
 
     /// The true next offset, where it can be had: never one that only was true.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bits_gateway::cleanup::Broom;
 use bits_gateway::client::raw::{Answer, Connection, Packet};
 use bits_gateway::metrics::Metrics;
-use bits_gateway::store::{Key, Store};
+use bits_gateway::store::{Key, Settings, Store};
 use bits_gateway::upload::{Coordination, Durability, Place as Route, Rules};
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -18,7 +18,8 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use crate::servers::SeaweedFs;
+use crate::http::{Proxy, Request, Spoil};
+use crate::servers::{Azurite, SeaweedFs};
 use crate::support::{Config, Dice, Gateway, Hand, KIB, Line, MIB, PART, Place, assert_same, content, seed, until};
 
 const GATEWAYS: usize = 3;
@@ -26,6 +27,12 @@ const CLIENTS: u64 = 6;
 
 /// Kills of a gateway in an ordinary run; `STORM_KILLS=2000` makes it as many.
 const KILLS: usize = 200;
+
+/// The same where the store is slower.
+const AZURE_KILLS: usize = 40;
+
+/// Uploads of each client to a store that spoils requests.
+const SPOILED_UPLOADS: usize = 12;
 
 /// The store is killed once in so many of them.
 const STORE_KILLED_EVERY: usize = 40;
@@ -42,6 +49,15 @@ struct World {
 }
 
 impl World {
+    fn new(place: Place) -> Self {
+        Self {
+            place,
+            addresses: Mutex::default(),
+            answered: AtomicUsize::new(0),
+            is_over: watch::Sender::new(false),
+        }
+    }
+
     fn any(&self, dice: &mut Dice) -> Option<SocketAddr> {
         let gateway = dice.between(0, GATEWAYS as u64 - 1) as usize;
         self.addresses.lock().expect("no panic")[gateway]
@@ -79,22 +95,95 @@ async fn send(address: SocketAddr, head: &Packet, body: &[u8]) -> Option<Answer>
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_is_killed_and_whenever_every_upload_ends_as_it_began() {
-    let mut dice = Dice::new(seed(900));
+async fn whoever_is_killed_and_whenever_every_upload_to_s3_ends_as_it_began() {
     let kills = std::env::var("STORM_KILLS").map_or(KILLS, |kills| kills.parse().expect("a number"));
     let server = SeaweedFs::start();
-    let world = World {
-        place: Place::bucket(server.settings("storm")),
-        addresses: Mutex::default(),
-        answered: AtomicUsize::new(0),
-        is_over: watch::Sender::new(false),
-    };
-    let mut gateways = Vec::new();
     let port = server.port();
+    let server = Arc::new(Mutex::new(server));
+    let settings = |port| server.lock().expect("no panic").settings_via(port, "storm");
+    storm(seed(900), kills, port, settings, Some(&server)).await;
+}
+
+/// The store itself is not killed: this one keeps in memory for a while what it has acknowledged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_killed_and_whenever_every_upload_to_azure_ends_as_it_began() {
+    let server = Azurite::start();
+    let settings = |port| server.settings_via(port, "storm");
+    storm(seed(950), AZURE_KILLS, server.port(), settings, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_spoils_every_sixth_request_costs_patience_and_nothing_else() {
+    let mut dice = Dice::new(seed(970));
+    let server = SeaweedFs::start();
+    let proxy = Proxy::to(server.port()).await;
+    let place = Place::bucket(server.settings_via(proxy.server.port, "spoiled"));
+    let config = Config::new().route("/up/", &place.lines("part_size = \"5MiB\""));
+    let gateways = [Gateway::start(&config).await, Gateway::start(&config).await];
+    let world = World::new(Place::bucket(server.settings("spoiled")));
+    for (number, gateway) in gateways.iter().enumerate() {
+        world.is_at(number, Some(gateway.address));
+    }
+    let (spoiled, mut chance) = (Arc::new(AtomicUsize::new(0)), Dice::new(dice.next()));
+    let counted = Arc::clone(&spoiled);
+    proxy.choose(move |request| {
+        let spoil = spoil(request, &mut chance);
+        counted.fetch_add(usize::from(spoil.is_some()), Ordering::Relaxed);
+        spoil
+    });
+    let clients = (0..CLIENTS).map(|number| {
+        let (world, mut dice) = (&world, Dice::new(dice.next()));
+        async move {
+            let keys = (0..SPOILED_UPLOADS).map(|upload| format!("{number}-{upload}.bin"));
+            let keys: Vec<_> = keys.collect();
+            for key in &keys {
+                upload(world, key, &mut dice).await;
+            }
+            keys
+        }
+    });
+    let keys = join_all(clients.collect::<Vec<_>>()).await.concat();
+    let spoiled = spoiled.load(Ordering::Relaxed);
+    println!("{} uploads, {spoiled} requests spoiled", keys.len());
+    assert!(spoiled > 100, "{spoiled}");
+    drop(gateways);
+    sweep(&world.place, &keys).await;
+}
+
+/// What becomes of a request to the store: nothing in five of six cases.
+fn spoil(request: &Request, dice: &mut Dice) -> Option<Spoil> {
+    if !dice.once_in(6) {
+        return None;
+    }
+    let is_completion = request.method == "POST" && request.target.contains("uploadId=");
+    let is_conditional = request.header("if-match").is_some() || request.header("if-none-match").is_some();
+    Some(match dice.between(1, 7) {
+        1 => Spoil::Break,
+        2 => Spoil::Fail,
+        3 => Spoil::Overload,
+        4 => Spoil::Truncate,
+        5 => Spoil::Delay,
+        6 if is_completion => Spoil::Embed,
+        7 if is_conditional => Spoil::Refuse,
+        _ => Spoil::Lose,
+    })
+}
+
+/// Uploads to the store at `port` while gateways are killed, and the store as well where it is given.
+async fn storm(
+    seed: u64,
+    kills: usize,
+    port: u16,
+    settings: impl Fn(u16) -> Settings,
+    store: Option<&Arc<Mutex<SeaweedFs>>>,
+) {
+    let mut dice = Dice::new(seed);
+    let world = World::new(Place::bucket(settings(port)));
+    let mut gateways = Vec::new();
     for number in 0..GATEWAYS {
         let line = Line::new().await;
         line.lead_to(([127, 0, 0, 1], port).into());
-        let place = Place::bucket(server.settings_via(line.address.port(), "storm"));
+        let place = Place::bucket(settings(line.address.port()));
         let config = Config::new().route("/up/", &place.lines("part_size = \"5MiB\""));
         let gateway = Gateway::start(&config).await;
         world.is_at(number, Some(gateway.address));
@@ -102,8 +191,8 @@ async fn whoever_is_killed_and_whenever_every_upload_ends_as_it_began() {
     }
     let clients = (0..CLIENTS).map(|number| upload_again_and_again(&world, number, dice.next()));
     let clients = join_all(clients.collect::<Vec<_>>());
-    let storm = rage(&world, Arc::new(Mutex::new(server)), &mut gateways, &mut dice, kills);
-    let (keys, _server) = tokio::join!(clients, storm);
+    let storm = rage(&world, store, &mut gateways, &mut dice, kills);
+    let (keys, ()) = tokio::join!(clients, storm);
     let keys = keys.concat();
     println!(
         "{} uploads, {} packets",
@@ -117,12 +206,12 @@ async fn whoever_is_killed_and_whenever_every_upload_ends_as_it_began() {
 /// Kills gateways and the store, and starts them again.
 async fn rage(
     world: &World,
-    server: Arc<Mutex<SeaweedFs>>,
+    store: Option<&Arc<Mutex<SeaweedFs>>>,
     gateways: &mut [(Line, Config, Gateway)],
     dice: &mut Dice,
     kills: usize,
-) -> Arc<Mutex<SeaweedFs>> {
-    let mut with_open_requests = 0;
+) {
+    let (mut with_open_requests, mut of_the_store) = (0, 0);
     for kill in 1..=kills {
         let victim = dice.between(0, GATEWAYS as u64 - 1) as usize;
         let (line, config, gateway) = &mut gateways[victim];
@@ -135,23 +224,20 @@ async fn rage(
         with_open_requests += usize::from(requests.borrow().open > 0);
         world.is_at(victim, None);
         gateway.kill();
-        if kill % STORE_KILLED_EVERY == 0 {
-            let server = Arc::clone(&server);
-            let again = spawn_blocking(move || server.lock().expect("no panic").kill_and_start_again());
+        if let Some(store) = store.filter(|_| kill % STORE_KILLED_EVERY == 0) {
+            let store = Arc::clone(store);
+            let again = spawn_blocking(move || store.lock().expect("no panic").kill_and_start_again());
             again.await.expect("no panic");
+            of_the_store += 1;
         }
         *gateway = Gateway::launch(config).await;
         world.is_at(victim, Some(gateway.address));
     }
     world.is_over.send_replace(true);
-    world.is_over.send_replace(true);
-
-    let of_the_store = kills / STORE_KILLED_EVERY;
     println!(
         "{kills} kills, {with_open_requests} of them with a request to the store open, and {of_the_store} of the store"
     );
     assert!(with_open_requests * 4 >= kills, "{with_open_requests} of {kills}");
-    server
 }
 
 /// Uploads until the storm is over; gives back the keys.

@@ -4,6 +4,7 @@ mod contract;
 mod cost;
 mod google;
 #[path = "../support/http.rs"]
+#[allow(dead_code, reason = "shared: other tests need the other half")]
 mod http;
 #[path = "../support/servers.rs"]
 #[allow(dead_code, reason = "shared: other tests need the other half")]

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -125,7 +126,16 @@ pub(crate) enum Spoil {
     Overload,
     /// Does not pass it on, and answers 200 with an error in the body.
     Embed,
+    /// Does not pass it on, and breaks the connection.
+    Lose,
+    /// Passes it on, and breaks the connection in the middle of the answer.
+    Truncate,
+    /// Passes it on after a while.
+    Delay,
 }
+
+/// How long a slow answer takes longer.
+const DELAY: Duration = Duration::from_millis(200);
 
 type Choice = Box<dyn FnMut(&Request) -> Option<Spoil> + Send>;
 
@@ -148,6 +158,16 @@ impl Proxy {
                     Some(Spoil::Fail) => pass(port, &request).await.and(answer(500, &[], b"")),
                     Some(Spoil::Refuse) => answer(409, &[], b"<Error><Code>OperationAborted</Code></Error>"),
                     Some(Spoil::Overload) => answer(503, &[], b"<Error><Code>SlowDown</Code></Error>"),
+                    Some(Spoil::Lose) => None,
+                    Some(Spoil::Truncate) => pass(port, &request).await.map(|mut answer| {
+                        answer.truncate(answer.len() / 2);
+                        answer
+                    }),
+                    Some(Spoil::Delay) => {
+                        #[expect(clippy::disallowed_methods, reason = "to be slow is what this is for")]
+                        tokio::time::sleep(DELAY).await;
+                        pass(port, &request).await
+                    }
                     Some(Spoil::Embed) => answer(200, &[], b"<Error><Code>InternalError</Code></Error>"),
                 }
             }
@@ -157,7 +177,6 @@ impl Proxy {
     }
 
     /// A proxy to a server that has never heard of some headers: they are gone from every request.
-    #[allow(dead_code, reason = "shared: other tests need the other half")]
     pub(crate) async fn deaf_to(headers: &'static [&'static str], port: u16) -> Self {
         let server = Server::start(move |mut request| async move {
             request.headers.retain(|(name, _)| !headers.contains(&name.as_str()));
@@ -172,7 +191,6 @@ impl Proxy {
     }
 
     /// A proxy that refuses every request with one of these headers as something that it does not know.
-    #[allow(dead_code, reason = "shared: other tests need the other half")]
     pub(crate) async fn refusing(headers: &'static [&'static str], port: u16) -> Self {
         let server = Server::start(move |request| async move {
             if headers.iter().any(|name| request.header(name).is_some()) {
@@ -189,11 +207,16 @@ impl Proxy {
         }
     }
 
+    /// Asks `choice` from now on what to do to each request.
+    pub(crate) fn choose(&self, choice: impl FnMut(&Request) -> Option<Spoil> + Send + 'static) {
+        *self.choice.lock().unwrap() = Box::new(choice);
+    }
+
     /// Spoils the next requests that `matches`, one after the other.
     pub(crate) fn spoil(&self, matches: impl Fn(&Request) -> bool + Send + 'static, spoils: &'static [Spoil]) {
         let mut spoils = spoils.iter().copied();
         let choice = move |request: &Request| matches(request).then(|| spoils.next()).flatten();
-        *self.choice.lock().unwrap() = Box::new(choice);
+        self.choose(choice);
     }
 }
 

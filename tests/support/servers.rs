@@ -70,6 +70,8 @@ impl SeaweedFs {
         fs::write(&identities, identity).expect("a file");
 
         let mut command = Command::new(tool("seaweedfs/bin/weed"));
+        // Else it leaves its logs in the folder for temporary files.
+        command.arg(format!("-logdir={}", folder.path().display()));
         command.arg("server");
         command.arg(format!("-dir={}", data.display()));
         command.args([

@@ -8,6 +8,7 @@ use bits_gateway::store::Settings;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
 use object_store::path::Path as Name;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tempfile::TempDir;
@@ -50,21 +51,30 @@ impl Place {
         }
     }
 
-    /// What `settings` name: a bucket and a prefix in it.
+    /// What `settings` name: a bucket or a container, and a prefix in it.
     pub(crate) fn bucket(settings: Settings) -> Self {
-        let (bucket, prefix) = settings
-            .url
-            .strip_prefix("s3://")
-            .and_then(|rest| rest.split_once('/'))
-            .expect("s3://bucket/prefix");
+        let (scheme, rest) = settings.url.split_once("://").expect("a URL");
+        let (bucket, prefix) = rest.split_once('/').expect("a prefix");
         // Nobody else asks for TLS here, and the library wants to know which.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = AmazonS3Builder::new().with_allow_http(true).with_bucket_name(bucket);
-        let builder = settings.options.iter().fold(builder, |builder, (key, value)| {
-            builder.with_config(key.parse().expect("an option"), value.expose())
-        });
+        let options = || settings.options.iter().map(|(key, value)| (key, value.expose()));
+        let objects: Arc<dyn ObjectStore> = if scheme == "az" {
+            let builder = MicrosoftAzureBuilder::new()
+                .with_allow_http(true)
+                .with_container_name(bucket);
+            let builder = options().fold(builder, |builder, (key, value)| {
+                builder.with_config(key.parse().expect("an option"), value)
+            });
+            Arc::new(builder.build().expect("a container"))
+        } else {
+            let builder = AmazonS3Builder::new().with_allow_http(true).with_bucket_name(bucket);
+            let builder = options().fold(builder, |builder, (key, value)| {
+                builder.with_config(key.parse().expect("an option"), value)
+            });
+            Arc::new(builder.build().expect("a bucket"))
+        };
         let kind = Kind::Bucket {
-            objects: Arc::new(builder.build().expect("a bucket")),
+            objects,
             prefix: prefix.to_owned(),
         };
         Self { settings, kind }
