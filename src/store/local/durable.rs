@@ -5,16 +5,17 @@
 //! listed here until it is safe, and readers wait for those they may have seen.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{DirBuilder, File};
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use super::disk::{self, Disk};
 use super::fault::Fault;
 
 /// The publications of one root that are not safe yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Unsettled {
+    disk: Arc<dyn Disk>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -36,6 +37,15 @@ struct Entry {
 }
 
 impl Unsettled {
+    /// None yet, of what is going to be on `disk`.
+    pub(super) fn on(disk: Arc<dyn Disk>) -> Self {
+        Self {
+            disk,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
     /// Announces that `file` is going to appear.
     pub(super) fn begin(&self, file: &Path) -> Publication<'_> {
         let mut state = self.state();
@@ -66,13 +76,25 @@ impl Unsettled {
             if entry.failed {
                 let directories = state.directories(id);
                 drop(state);
-                sync(&directories)?;
+                self.sync(&directories)?;
                 state = self.state();
                 state.entries.remove(&id);
             } else {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
         }
+    }
+
+    fn sync(&self, directories: &BTreeSet<PathBuf>) -> Result<(), Fault> {
+        // The deepest first: an order is needed for nothing, but errors name the nearest directory then.
+        for directory in directories.iter().rev() {
+            match self.disk.sync_directory(directory) {
+                // Emptied and tidied away by somebody else since: nothing is left to be lost.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                result => result.map_err(Fault::when("cannot sync the directory", directory))?,
+            }
+        }
+        Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -126,7 +148,7 @@ impl Publication<'_> {
             if let Some(entry) = self.unsettled.state().entries.get_mut(&self.id) {
                 entry.fresh.insert(directory.to_owned());
             }
-            match DirBuilder::new().create(directory) {
+            match self.unsettled.disk.make_directory(directory, disk::USUAL) {
                 // Gone again: a directory above it was empty and tidied away. The caller tries anew.
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => {
@@ -154,7 +176,7 @@ impl Publication<'_> {
             }
             state.directories(self.id)
         };
-        let synced = sync(&directories);
+        let synced = self.unsettled.sync(&directories);
         let mut state = self.unsettled.state();
         match &synced {
             Ok(()) => drop(state.entries.remove(&self.id)),
@@ -184,34 +206,23 @@ impl Drop for Publication<'_> {
     }
 }
 
-fn sync(directories: &BTreeSet<PathBuf>) -> Result<(), Fault> {
-    // The deepest first: an order is needed for nothing, but errors name the nearest directory then.
-    for directory in directories.iter().rev() {
-        match sync_directory(directory) {
-            // Emptied and tidied away by somebody else since: nothing is left to be lost.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            result => result.map_err(Fault::when("cannot sync the directory", directory))?,
-        }
-    }
-    Ok(())
-}
-
-/// Makes the names in `directory` safe against a power cut.
-pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::sync::mpsc;
     use std::time::Duration;
 
     use super::*;
+    use crate::store::local::disk::MachineDisk;
+
+    fn unsettled() -> Unsettled {
+        Unsettled::on(Arc::new(MachineDisk))
+    }
 
     #[test]
     fn a_reader_waits_for_a_file_that_has_appeared_and_is_not_safe_yet() {
         let root = tempfile::tempdir().unwrap();
-        let unsettled = Unsettled::default();
+        let unsettled = unsettled();
         let file = root.path().join("file");
         let publication = unsettled.begin(&file);
         File::create(&file).unwrap();
@@ -230,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_reader_does_not_wait_for_what_appears_after_it_began() {
-        let unsettled = Unsettled::default();
+        let unsettled = unsettled();
         let file = Path::new("/nowhere/file");
         unsettled.settled(|seen| seen == file).unwrap();
         let publication = unsettled.begin(file);
@@ -242,7 +253,7 @@ mod tests {
     #[test]
     fn a_failed_sync_is_tried_again_by_whoever_comes_across_the_file() {
         let root = tempfile::tempdir().unwrap();
-        let unsettled = Unsettled::default();
+        let unsettled = unsettled();
         // A file where a directory should be makes the sync fail with something else than "not found".
         let obstacle = root.path().join("obstacle");
         File::create(&obstacle).unwrap();
@@ -258,7 +269,7 @@ mod tests {
     #[test]
     fn a_directory_that_somebody_else_is_making_is_synced_by_everybody_who_uses_it() {
         let root = tempfile::tempdir().unwrap();
-        let unsettled = Unsettled::default();
+        let unsettled = unsettled();
         let directory = root.path().join("new");
         let first = unsettled.begin(&directory.join("first"));
         first.make_directories().unwrap();
@@ -274,7 +285,7 @@ mod tests {
     #[test]
     fn directories_that_were_made_for_nothing_are_made_safe_all_the_same() {
         let root = tempfile::tempdir().unwrap();
-        let unsettled = Unsettled::default();
+        let unsettled = unsettled();
         let publication = unsettled.begin(&root.path().join("a/b/file"));
         publication.make_directories().unwrap();
         drop(publication);

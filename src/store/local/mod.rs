@@ -10,6 +10,7 @@
 //! - One process per directory; within it, all conditions hold between all users. Of other programs only "if absent" is
 //!   safe.
 
+mod disk;
 mod durable;
 mod fault;
 mod file;
@@ -27,6 +28,7 @@ use object_store::path::Path as Name;
 use object_store::{ObjectStore, PutPayload};
 use tokio::sync::Semaphore;
 
+use self::disk::{Disk, MachineDisk};
 use self::fault::Fault;
 pub(super) use self::fault::meaning;
 pub(super) use self::root::OpenFailure;
@@ -62,8 +64,12 @@ pub(super) struct LocalDirectory {
 impl LocalDirectory {
     /// Opens `root`, which is made if it is missing. Blocks.
     pub(super) fn open(root: &Path) -> Result<Self, OpenFailure> {
+        Self::on(Arc::new(MachineDisk), root)
+    }
+
+    fn on(disk: Arc<dyn Disk>, root: &Path) -> Result<Self, OpenFailure> {
         Ok(Self {
-            root: Root::open(root)?,
+            root: Root::open(disk, root)?,
             reads: Arc::new(Semaphore::new(READS as usize)),
             writes: Arc::new(Semaphore::new(WRITES as usize)),
         })
