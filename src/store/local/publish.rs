@@ -82,13 +82,24 @@ impl Root {
             if by.has_passed() {
                 return Err(Fault::TooLate);
             }
+            let links = matches!(condition, Condition::Absent) && !self.renames_without_replacing;
             let moved = match condition {
-                Condition::Absent => self.rename_without_replacing(from, to),
+                Condition::Absent if links => self.disk().link(from, to),
+                Condition::Absent => self.disk().rename_without_replacing(from, to),
                 Condition::Unchanged(_) | Condition::Any => self.disk().rename(from, to),
             };
             drop(held);
             match moved {
-                Ok(()) => return publication.settle(),
+                Ok(()) => {
+                    publication.settle()?;
+                    if links {
+                        // Not before the new name is safe: a power cut could leave the file without any. A crash in between leaves it
+                        // with both. That of a temporary file is removed at the next start; a staging file is recognised by the next
+                        // completion.
+                        let _ = self.disk().remove_file(from);
+                    }
+                    return Ok(());
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound && attempts < ATTEMPTS => {
                     attempts += 1;
                     publication.make_directories()?;
@@ -101,17 +112,6 @@ impl Root {
                 Err(error) => return Err(Fault::when("cannot move a file to", to)(error)),
             }
         }
-    }
-
-    fn rename_without_replacing(&self, from: &Path, to: &Path) -> io::Result<()> {
-        if self.renames_without_replacing {
-            return self.disk().rename_without_replacing(from, to);
-        }
-        self.disk().link(from, to)?;
-        // A crash in between leaves one file with two names. That of a temporary file is removed at the next start; a
-        // staging file is recognised by the next completion.
-        let _ = self.disk().remove_file(from);
-        Ok(())
     }
 
     /// Creates the file `path` and writes nothing to it; its name is safe afterwards.
