@@ -118,6 +118,8 @@ impl Root {
                 .map_err(Error::from)?;
             return Ok(tag(&staged));
         }
+        // Again: syncing parts does not make it safe, and a power cut since then may have taken it away.
+        file::note_session(self.disk(), &file, &session.as_key());
         let stamped = file::stamp(self.disk(), &file, &from).map_err(Error::from)?;
         self.disk()
             .sync_file(&file)
