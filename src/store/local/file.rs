@@ -74,12 +74,13 @@ impl Facts {
         format!("\"{:x}-{:x}-{:x}\"", self.inode, nanos(self.modified), self.size)
     }
 
-    /// The same before and after the file is moved, and no other file's: the time of birth tells it from one that got
-    /// the number of a deleted one.
+    /// The same before and after the file is moved or the machine is started again, and no other file's: the time of birth tells it from
+    /// one that got the number of a deleted one. Without the device, whose number may be another one after each start; a file does not
+    /// leave it.
     pub(super) fn mark(&self) -> String {
         match self.born {
-            Some(born) => format!("{:x}:{:x}:{:x}", self.device, self.inode, nanos(born)),
-            None => format!("{:x}:{:x}", self.device, self.inode),
+            Some(born) => format!("{:x}:{:x}", self.inode, nanos(born)),
+            None => format!("{:x}", self.inode),
         }
     }
 
@@ -205,6 +206,19 @@ mod tests {
         assert_eq!(Facts::at(&new).unwrap().unwrap().mark(), mark);
         std::fs::write(&old, "other content").unwrap();
         assert_ne!(Facts::at(&old).unwrap().unwrap().mark(), mark);
+    }
+
+    #[test]
+    fn the_mark_of_a_file_outlives_a_start_that_gives_the_disk_another_number() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("file");
+        std::fs::write(&path, "content").unwrap();
+        let facts = Facts::at(&path).unwrap().unwrap();
+        let later = Facts {
+            device: facts.device + 1,
+            ..facts
+        };
+        assert_eq!(later.mark(), facts.mark());
     }
 
     #[test]
