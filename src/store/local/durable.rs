@@ -74,9 +74,8 @@ impl Unsettled {
             let found = state.entries.range(..now).find(|(_, entry)| seen(&entry.file));
             let Some((&id, entry)) = found else { return Ok(()) };
             if entry.failed {
-                let directories = state.directories(id);
                 drop(state);
-                self.sync(&directories)?;
+                self.sync_for(id)?;
                 state = self.state();
                 state.entries.remove(&id);
             } else {
@@ -85,13 +84,35 @@ impl Unsettled {
         }
     }
 
+    /// Syncs what has to be synced for entry `id`.
+    fn sync_for(&self, id: u64) -> Result<(), Fault> {
+        let mut synced = BTreeSet::new();
+        loop {
+            // Asked again, because meanwhile somebody else may have tidied one of them away and made it anew.
+            let directories = self.state().directories(id);
+            let missing: BTreeSet<_> = directories.difference(&synced).cloned().collect();
+            if missing.is_empty() {
+                return Ok(());
+            }
+            self.sync(&missing)?;
+            synced.extend(missing);
+        }
+    }
+
     fn sync(&self, directories: &BTreeSet<PathBuf>) -> Result<(), Fault> {
-        // The deepest first: an order is needed for nothing, but errors name the nearest directory then.
-        for directory in directories.iter().rev() {
-            match self.disk.sync_directory(directory) {
-                // Emptied and tidied away by somebody else since: nothing is left to be lost.
+        // From the top: no name is safer than the directory that it is in.
+        directories
+            .iter()
+            .try_for_each(|directory| self.sync_directory(directory))
+    }
+
+    fn sync_directory(&self, directory: &Path) -> Result<(), Fault> {
+        for there in directory.ancestors() {
+            match self.disk.sync_directory(there) {
+                // Emptied and tidied away by somebody else since. That it is gone must be safe then: if it came back, so would what was
+                // in it before, which is older than what was answered.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                result => result.map_err(Fault::when("cannot sync the directory", directory))?,
+                synced => return synced.map_err(Fault::when("cannot sync the directory", there)),
             }
         }
         Ok(())
@@ -167,16 +188,15 @@ impl Publication<'_> {
     }
 
     fn finish(&self) -> Result<(), Fault> {
-        let directories = {
+        {
             let mut state = self.unsettled.state();
             if !self.appeared && state.entries.get(&self.id).is_none_or(|entry| entry.fresh.is_empty()) {
                 state.entries.remove(&self.id);
                 self.unsettled.changed.notify_all();
                 return Ok(());
             }
-            state.directories(self.id)
-        };
-        let synced = self.unsettled.sync(&directories);
+        }
+        let synced = self.unsettled.sync_for(self.id);
         let mut state = self.unsettled.state();
         match &synced {
             Ok(()) => drop(state.entries.remove(&self.id)),
