@@ -236,6 +236,7 @@ impl Opening<'_> {
             let synced = self.disk.sync_directory(directory);
             synced.map_err(|_| self.unsuitable("sync a directory"))?;
         }
+        self.sync_above(&path, identity)?;
         self.clear(&tmp)?;
         self.drop_empty(&uploads)?;
         let renames_without_replacing = self.examine(&tmp)?;
@@ -250,6 +251,23 @@ impl Opening<'_> {
             names: (0..SHARDS).map(|_| Mutex::default()).collect(),
             uploads: (0..SHARDS).map(|_| RwLock::default()).collect(),
         })
+    }
+
+    /// Makes the name of the root safe, and the names of the directories above it: they may have been made a moment ago, by us or by a
+    /// process that was killed before it came this far.
+    fn sync_above(&self, root: &Path, (device, _): Identity) -> Result<(), OpenFailure> {
+        for directory in root.ancestors().skip(1) {
+            // What another file system is mounted on was there before.
+            if directory.metadata().is_ok_and(|metadata| metadata.dev() != device) {
+                break;
+            }
+            match self.disk.sync_directory(directory) {
+                // Who may not even read it is not the one who made something in it.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                synced => synced.map_err(|_| self.unsuitable("sync a directory"))?,
+            }
+        }
+        Ok(())
     }
 
     fn lock(&self, path: &Path) -> Result<File, OpenFailure> {
