@@ -46,6 +46,11 @@ impl Unsettled {
         }
     }
 
+    /// Whether everything is safe that can be seen.
+    pub(super) fn is_empty(&self) -> bool {
+        self.state().entries.is_empty()
+    }
+
     /// Announces that `file` is going to appear.
     pub(super) fn begin(&self, file: &Path) -> Publication<'_> {
         let mut state = self.state();

@@ -197,8 +197,10 @@ impl Root {
 impl Drop for Root {
     fn drop(&mut self) {
         let mut open = registry();
-        // If it fails, the next one to open the root syncs more than it has to.
-        let _ = self.disk.set_length(&self.lock, 0);
+        // What could not be made safe is left to the next one to open the root. If this fails, that one syncs more than it has to.
+        if self.unsettled.is_empty() {
+            let _ = self.disk.set_length(&self.lock, 0);
+        }
         let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
         open.get_or_insert_default().remove(&self.identity);
         CLOSED.notify_all();
@@ -501,6 +503,19 @@ mod tests {
         assert_eq!(fs::read(&lock).unwrap(), IN_USE);
         drop(root);
         assert_eq!(fs::read(&lock).unwrap(), b"");
+    }
+
+    #[test]
+    fn a_root_that_was_closed_with_files_that_are_not_safe_is_synced_by_the_next_one() {
+        let place = tempfile::tempdir().unwrap();
+        let lock = place.path().join(PRIVATE).join("lock");
+        let root = open(place.path()).unwrap();
+        // A file where a directory should be makes the sync fail.
+        fs::write(place.path().join("obstacle"), "").unwrap();
+        let publication = root.unsettled.begin(&place.path().join("obstacle/below/file"));
+        publication.settle().unwrap_err();
+        drop(root);
+        assert_eq!(fs::read(&lock).unwrap(), IN_USE);
     }
 
     #[test]
