@@ -5,7 +5,7 @@
 //!
 //! What holds, on every file system that passes the examination at the start:
 //! - A file appears at once and whole. Kill the process at any point and there is the old file or the new one.
-//! - What was answered `Ok`, and what was read or listed, survives a power cut.
+//! - What was answered `Ok`, and what was read or listed, survives a power cut. Only a deletion may be undone by it.
 //! - A tag is never given to two contents of a name.
 //! - One process per directory; within it, all conditions hold between all users. Of other programs only "if absent" is
 //!   safe.
@@ -14,8 +14,12 @@ mod disk;
 mod durable;
 mod fault;
 mod file;
+#[cfg(test)]
+pub(crate) mod lossy;
 mod multipart;
 mod objects;
+#[cfg(test)]
+mod power;
 mod publish;
 mod root;
 mod walk;
