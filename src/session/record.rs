@@ -123,7 +123,7 @@ pub enum Phase {
         /// All parts, the last one included.
         staged: Staged,
         /// What the published object will be known by, on stores that can tell beforehand
-        /// (the local directory: device, inode and size).
+        /// (the local directory: inode and time of birth).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mark: Option<String>,
     },

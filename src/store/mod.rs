@@ -35,6 +35,9 @@ pub use records::{LARGEST_RECORD, Listed, ListedRecord, ListedSession, Loaded, S
 pub use settings::Settings;
 pub use terms::Terms;
 
+#[cfg(test)]
+pub(crate) use local::lossy;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,6 +1,7 @@
 //! The floor on a store in memory: whole uploads, several replicas, little memory.
 
 mod faults;
+mod power;
 
 use std::collections::VecDeque;
 use std::time::Duration;

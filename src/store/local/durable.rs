@@ -5,16 +5,17 @@
 //! listed here until it is safe, and readers wait for those they may have seen.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{DirBuilder, File};
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use super::disk::{self, Disk};
 use super::fault::Fault;
 
 /// The publications of one root that are not safe yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Unsettled {
+    disk: Arc<dyn Disk>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -36,6 +37,20 @@ struct Entry {
 }
 
 impl Unsettled {
+    /// None yet, of what is going to be on `disk`.
+    pub(super) fn on(disk: Arc<dyn Disk>) -> Self {
+        Self {
+            disk,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Whether everything is safe that can be seen.
+    pub(super) fn is_empty(&self) -> bool {
+        self.state().entries.is_empty()
+    }
+
     /// Announces that `file` is going to appear.
     pub(super) fn begin(&self, file: &Path) -> Publication<'_> {
         let mut state = self.state();
@@ -64,15 +79,48 @@ impl Unsettled {
             let found = state.entries.range(..now).find(|(_, entry)| seen(&entry.file));
             let Some((&id, entry)) = found else { return Ok(()) };
             if entry.failed {
-                let directories = state.directories(id);
                 drop(state);
-                sync(&directories)?;
+                self.sync_for(id)?;
                 state = self.state();
                 state.entries.remove(&id);
             } else {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
         }
+    }
+
+    /// Syncs what has to be synced for entry `id`.
+    fn sync_for(&self, id: u64) -> Result<(), Fault> {
+        let mut synced = BTreeSet::new();
+        loop {
+            // Asked again, because meanwhile somebody else may have tidied one of them away and made it anew.
+            let directories = self.state().directories(id);
+            let missing: BTreeSet<_> = directories.difference(&synced).cloned().collect();
+            if missing.is_empty() {
+                return Ok(());
+            }
+            self.sync(&missing)?;
+            synced.extend(missing);
+        }
+    }
+
+    fn sync(&self, directories: &BTreeSet<PathBuf>) -> Result<(), Fault> {
+        // From the top: no name is safer than the directory that it is in.
+        directories
+            .iter()
+            .try_for_each(|directory| self.sync_directory(directory))
+    }
+
+    fn sync_directory(&self, directory: &Path) -> Result<(), Fault> {
+        for there in directory.ancestors() {
+            match self.disk.sync_directory(there) {
+                // Emptied and tidied away by somebody else since. That it is gone must be safe then: if it came back, so would what was
+                // in it before, which is older than what was answered.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                synced => return synced.map_err(Fault::when("cannot sync the directory", there)),
+            }
+        }
+        Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -126,7 +174,7 @@ impl Publication<'_> {
             if let Some(entry) = self.unsettled.state().entries.get_mut(&self.id) {
                 entry.fresh.insert(directory.to_owned());
             }
-            match DirBuilder::new().create(directory) {
+            match self.unsettled.disk.make_directory(directory, disk::USUAL) {
                 // Gone again: a directory above it was empty and tidied away. The caller tries anew.
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => {
@@ -145,16 +193,15 @@ impl Publication<'_> {
     }
 
     fn finish(&self) -> Result<(), Fault> {
-        let directories = {
+        {
             let mut state = self.unsettled.state();
             if !self.appeared && state.entries.get(&self.id).is_none_or(|entry| entry.fresh.is_empty()) {
                 state.entries.remove(&self.id);
                 self.unsettled.changed.notify_all();
                 return Ok(());
             }
-            state.directories(self.id)
-        };
-        let synced = sync(&directories);
+        }
+        let synced = self.unsettled.sync_for(self.id);
         let mut state = self.unsettled.state();
         match &synced {
             Ok(()) => drop(state.entries.remove(&self.id)),
@@ -184,34 +231,23 @@ impl Drop for Publication<'_> {
     }
 }
 
-fn sync(directories: &BTreeSet<PathBuf>) -> Result<(), Fault> {
-    // The deepest first: an order is needed for nothing, but errors name the nearest directory then.
-    for directory in directories.iter().rev() {
-        match sync_directory(directory) {
-            // Emptied and tidied away by somebody else since: nothing is left to be lost.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            result => result.map_err(Fault::when("cannot sync the directory", directory))?,
-        }
-    }
-    Ok(())
-}
-
-/// Makes the names in `directory` safe against a power cut.
-pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::sync::mpsc;
     use std::time::Duration;
 
     use super::*;
+    use crate::store::local::disk::MachineDisk;
+
+    fn unsettled() -> Unsettled {
+        Unsettled::on(Arc::new(MachineDisk))
+    }
 
     #[test]
     fn a_reader_waits_for_a_file_that_has_appeared_and_is_not_safe_yet() {
         let root = tempfile::tempdir().unwrap();
-        let unsettled = Unsettled::default();
+        let unsettled = unsettled();
         let file = root.path().join("file");
         let publication = unsettled.begin(&file);
         File::create(&file).unwrap();
@@ -230,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_reader_does_not_wait_for_what_appears_after_it_began() {
-        let unsettled = Unsettled::default();
+        let unsettled = unsettled();
         let file = Path::new("/nowhere/file");
         unsettled.settled(|seen| seen == file).unwrap();
         let publication = unsettled.begin(file);
@@ -242,7 +278,7 @@ mod tests {
     #[test]
     fn a_failed_sync_is_tried_again_by_whoever_comes_across_the_file() {
         let root = tempfile::tempdir().unwrap();
-        let unsettled = Unsettled::default();
+        let unsettled = unsettled();
         // A file where a directory should be makes the sync fail with something else than "not found".
         let obstacle = root.path().join("obstacle");
         File::create(&obstacle).unwrap();
@@ -258,7 +294,7 @@ mod tests {
     #[test]
     fn a_directory_that_somebody_else_is_making_is_synced_by_everybody_who_uses_it() {
         let root = tempfile::tempdir().unwrap();
-        let unsettled = Unsettled::default();
+        let unsettled = unsettled();
         let directory = root.path().join("new");
         let first = unsettled.begin(&directory.join("first"));
         first.make_directories().unwrap();
@@ -274,7 +310,7 @@ mod tests {
     #[test]
     fn directories_that_were_made_for_nothing_are_made_safe_all_the_same() {
         let root = tempfile::tempdir().unwrap();
-        let unsettled = Unsettled::default();
+        let unsettled = unsettled();
         let publication = unsettled.begin(&root.path().join("a/b/file"));
         publication.make_directories().unwrap();
         drop(publication);

@@ -7,9 +7,10 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{Mode, OFlags, XattrFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::disk::Disk;
 use super::fault::Fault;
 
 /// The extended attribute that names the session which wrote a file.
@@ -73,12 +74,13 @@ impl Facts {
         format!("\"{:x}-{:x}-{:x}\"", self.inode, nanos(self.modified), self.size)
     }
 
-    /// The same before and after the file is moved, and no other file's: the time of birth tells it from one that got
-    /// the number of a deleted one.
+    /// The same before and after the file is moved or the machine is started again, and no other file's: the time of birth tells it from
+    /// one that got the number of a deleted one. Without the device, whose number may be another one after each start; a file does not
+    /// leave it.
     pub(super) fn mark(&self) -> String {
         match self.born {
-            Some(born) => format!("{:x}:{:x}:{:x}", self.device, self.inode, nanos(born)),
-            None => format!("{:x}:{:x}", self.device, self.inode),
+            Some(born) => format!("{:x}:{:x}", self.inode, nanos(born)),
+            None => format!("{:x}", self.inode),
         }
     }
 
@@ -110,10 +112,10 @@ pub(super) fn open(path: &Path) -> Result<(File, Facts), Fault> {
 /// Gives `file` a time of modification that no other file of this process has: its own, moved on by microseconds if need
 /// be. The clock that file systems use stands still for milliseconds, and they use the numbers of deleted files again,
 /// so that without this a tag could come back.
-pub(super) fn stamp(file: &File, path: &Path) -> Result<Facts, Fault> {
+pub(super) fn stamp(disk: &dyn Disk, file: &File, path: &Path) -> Result<Facts, Fault> {
     let facts = Facts::of(file, path)?;
     let unique = SystemTime::UNIX_EPOCH + Duration::from_micros(unique(nanos(facts.modified) / 1000));
-    file.set_modified(unique)
+    disk.set_modified(file, unique)
         .map_err(Fault::when("cannot set the time of", path))?;
     Ok(Facts {
         modified: unique,
@@ -137,9 +139,9 @@ fn unique(micros: u64) -> u64 {
 }
 
 /// Notes on `file` which session wrote it, where the file system keeps such notes.
-pub(super) fn note_session(file: &File, session: &str) {
+pub(super) fn note_session(disk: &dyn Disk, file: &File, session: &str) {
     // Without the note, a file is recognised by its mark.
-    let _ = rustix::fs::fsetxattr(file, SESSION, session.as_bytes(), XattrFlags::empty());
+    let _ = disk.set_attribute(file, SESSION, session.as_bytes());
 }
 
 /// Which session wrote `file`, if that is noted.
@@ -156,7 +158,10 @@ fn nanos(time: SystemTime) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::XattrFlags;
+
     use super::*;
+    use crate::store::local::disk::MachineDisk;
 
     #[test]
     fn no_two_stamps_are_alike_even_when_the_clock_stands_still() {
@@ -165,7 +170,7 @@ mod tests {
         let file = File::create(&path).unwrap();
         let mut tags = std::collections::HashSet::new();
         for _ in 0..1000 {
-            stamp(&file, &path).unwrap();
+            stamp(&MachineDisk, &file, &path).unwrap();
             assert!(tags.insert(Facts::of(&file, &path).unwrap().etag()));
         }
     }
@@ -175,7 +180,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("file");
         let file = File::create(&path).unwrap();
-        let stamped = stamp(&file, &path).unwrap();
+        let stamped = stamp(&MachineDisk, &file, &path).unwrap();
         assert_eq!(Facts::at(&path).unwrap(), Some(stamped));
     }
 
@@ -185,7 +190,7 @@ mod tests {
         let path = root.path().join("file");
         let file = File::create(&path).unwrap();
         let before = Facts::of(&file, &path).unwrap().modified;
-        let after = stamp(&file, &path).unwrap().modified;
+        let after = stamp(&MachineDisk, &file, &path).unwrap().modified;
         let off = after.duration_since(before).unwrap_or_else(|error| error.duration());
         assert!(off < Duration::from_secs(2), "{off:?}");
     }
@@ -201,6 +206,19 @@ mod tests {
         assert_eq!(Facts::at(&new).unwrap().unwrap().mark(), mark);
         std::fs::write(&old, "other content").unwrap();
         assert_ne!(Facts::at(&old).unwrap().unwrap().mark(), mark);
+    }
+
+    #[test]
+    fn the_mark_of_a_file_outlives_a_start_that_gives_the_disk_another_number() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("file");
+        std::fs::write(&path, "content").unwrap();
+        let facts = Facts::at(&path).unwrap().unwrap();
+        let later = Facts {
+            device: facts.device + 1,
+            ..facts
+        };
+        assert_eq!(later.mark(), facts.mark());
     }
 
     #[test]
@@ -249,7 +267,7 @@ mod tests {
         let path = root.path().join("file");
         let file = File::create(&path).unwrap();
         assert_eq!(noted_session(&file), None);
-        note_session(&file, "some-session");
+        note_session(&MachineDisk, &file, "some-session");
         let supported = rustix::fs::fsetxattr(&file, "user.other", b"x", XattrFlags::empty()).is_ok();
         assert_eq!(noted_session(&file).is_some(), supported);
         std::fs::rename(&path, root.path().join("moved")).unwrap();

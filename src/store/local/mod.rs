@@ -5,16 +5,21 @@
 //!
 //! What holds, on every file system that passes the examination at the start:
 //! - A file appears at once and whole. Kill the process at any point and there is the old file or the new one.
-//! - What was answered `Ok`, and what was read or listed, survives a power cut.
+//! - What was answered `Ok`, and what was read or listed, survives a power cut. Only a deletion may be undone by it.
 //! - A tag is never given to two contents of a name.
 //! - One process per directory; within it, all conditions hold between all users. Of other programs only "if absent" is
 //!   safe.
 
+mod disk;
 mod durable;
 mod fault;
 mod file;
+#[cfg(test)]
+pub(crate) mod lossy;
 mod multipart;
 mod objects;
+#[cfg(test)]
+mod power;
 mod publish;
 mod root;
 mod walk;
@@ -27,6 +32,7 @@ use object_store::path::Path as Name;
 use object_store::{ObjectStore, PutPayload};
 use tokio::sync::Semaphore;
 
+use self::disk::{Disk, MachineDisk};
 use self::fault::Fault;
 pub(super) use self::fault::meaning;
 pub(super) use self::root::OpenFailure;
@@ -62,8 +68,12 @@ pub(super) struct LocalDirectory {
 impl LocalDirectory {
     /// Opens `root`, which is made if it is missing. Blocks.
     pub(super) fn open(root: &Path) -> Result<Self, OpenFailure> {
+        Self::on(Arc::new(MachineDisk), root)
+    }
+
+    fn on(disk: Arc<dyn Disk>, root: &Path) -> Result<Self, OpenFailure> {
         Ok(Self {
-            root: Root::open(root)?,
+            root: Root::open(disk, root)?,
             reads: Arc::new(Semaphore::new(READS as usize)),
             writes: Arc::new(Semaphore::new(WRITES as usize)),
         })

@@ -3,9 +3,8 @@
 //! A staging file lies in a directory that is named as its object, so that the unfinished uploads to an object are
 //! what is in that directory.
 
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::ErrorKind;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::PoisonError;
 
@@ -29,7 +28,7 @@ impl Root {
         self.file(name)?;
         let upload = random_id();
         let file = self.create(&self.staging(name, upload))?;
-        file::note_session(&file, &session.as_key());
+        file::note_session(self.disk(), &file, &session.as_key());
         Ok(UploadId(upload.simple().to_string()))
     }
 
@@ -59,11 +58,14 @@ impl Root {
         };
         let mut offset = part.from;
         for chunk in payload {
-            file.write_all_at(chunk, offset)
+            self.disk()
+                .write(&file, chunk, offset)
                 .map_err(Fault::when("cannot write", &path))?;
             offset += chunk.len() as u64;
         }
-        file.sync_data().map_err(Fault::when("cannot sync", &path))?;
+        self.disk()
+            .sync_content(&file)
+            .map_err(Fault::when("cannot sync", &path))?;
         Ok(part_id(part.from, part.to))
     }
 
@@ -110,13 +112,17 @@ impl Root {
         if Facts::at(&to).is_ok_and(|there| there.is_some_and(|there| there.is_same_file(&staged))) {
             // Killed between the two steps of a rename that must not replace: the file has both names.
             self.settled(&to).map_err(Error::from)?;
-            fs::remove_file(&from)
+            self.disk()
+                .remove_file(&from)
                 .map_err(Fault::when("cannot remove", &from))
                 .map_err(Error::from)?;
             return Ok(tag(&staged));
         }
-        let stamped = file::stamp(&file, &from).map_err(Error::from)?;
-        file.sync_all()
+        // Again: syncing parts does not make it safe, and a power cut since then may have taken it away.
+        file::note_session(self.disk(), &file, &session.as_key());
+        let stamped = file::stamp(self.disk(), &file, &from).map_err(Error::from)?;
+        self.disk()
+            .sync_file(&file)
             .map_err(Fault::when("cannot sync", &from))
             .map_err(Error::from)?;
         let condition = match terms.before {
@@ -129,7 +135,7 @@ impl Root {
                 Fault::Exists | Fault::Changed | Fault::NotFound | Fault::Obstructed(_) => CompleteError::Changed,
                 fault @ (Fault::Io { .. } | Fault::Stopped(_) | Fault::TooLate) => CompleteError::Store(fault.into()),
             })?;
-        Self::tidy(&self.uploads_to(name), &self.all_uploads());
+        self.tidy(&self.uploads_to(name), &self.all_uploads());
         Ok(tag(&stamped))
     }
 
@@ -163,10 +169,10 @@ impl Root {
         let Some(id) = parse(upload) else { return Ok(()) };
         let path = self.staging(name, id);
         let _alone = self.upload(id).write().unwrap_or_else(PoisonError::into_inner);
-        match fs::remove_file(&path) {
+        match self.disk().remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(Fault::when("cannot remove", &path)(error).into()),
             _ => {
-                Self::tidy(&self.uploads_to(name), &self.all_uploads());
+                self.tidy(&self.uploads_to(name), &self.all_uploads());
                 Ok(())
             }
         }
@@ -235,6 +241,7 @@ fn tag(facts: &Facts) -> ObjectTag {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::path::PathBuf;
 
     use object_store::{ObjectStoreExt, PutMode};

@@ -20,7 +20,7 @@ use crate::clock::Deadline;
 use crate::store::objects::SESSION_METADATA;
 
 /// The one attribute that is kept, where the file system keeps extended attributes: the session that wrote the file.
-const SESSION: Attribute = Attribute::Metadata(std::borrow::Cow::Borrowed(SESSION_METADATA));
+pub(super) const SESSION: Attribute = Attribute::Metadata(std::borrow::Cow::Borrowed(SESSION_METADATA));
 
 /// Deletions at once, per stream.
 const DELETIONS: usize = 10;

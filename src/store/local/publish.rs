@@ -1,12 +1,12 @@
 //! Making files appear, replacing and removing them: in one step, and safe against a power cut before it is told.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use rustix::fs::{CWD, RenameFlags};
 
+use super::disk::Disk;
 use super::fault::Fault;
 use super::file::{self, Facts};
 use super::root::Root;
@@ -41,17 +41,26 @@ impl Root {
         if matches!(condition, Condition::Absent) && there.is_some() {
             return Err(Fault::Exists);
         }
-        let temporary = Temporary { path: self.temporary() };
-        let mut file = File::create_new(&temporary.path).map_err(Fault::when("cannot create", &temporary.path))?;
+        let disk = self.disk();
+        let temporary = Temporary {
+            disk,
+            path: self.temporary(),
+        };
+        let file = disk
+            .create(&temporary.path)
+            .map_err(Fault::when("cannot create", &temporary.path))?;
+        let mut offset = 0;
         for chunk in content {
-            file.write_all(&chunk)
+            disk.write(&file, &chunk, offset)
                 .map_err(Fault::when("cannot write", &temporary.path))?;
+            offset += chunk.len() as u64;
         }
         if let Some(session) = session {
-            file::note_session(&file, session);
+            file::note_session(disk, &file, session);
         }
-        let facts = file::stamp(&file, &temporary.path)?;
-        file.sync_all().map_err(Fault::when("cannot sync", &temporary.path))?;
+        let facts = file::stamp(disk, &file, &temporary.path)?;
+        disk.sync_file(&file)
+            .map_err(Fault::when("cannot sync", &temporary.path))?;
         self.publish(&temporary.path, path, condition, by)?;
         Ok(facts)
     }
@@ -73,13 +82,24 @@ impl Root {
             if by.has_passed() {
                 return Err(Fault::TooLate);
             }
+            let links = matches!(condition, Condition::Absent) && !self.renames_without_replacing;
             let moved = match condition {
-                Condition::Absent => self.rename_without_replacing(from, to),
-                Condition::Unchanged(_) | Condition::Any => fs::rename(from, to),
+                Condition::Absent if links => self.disk().link(from, to),
+                Condition::Absent => self.disk().rename_without_replacing(from, to),
+                Condition::Unchanged(_) | Condition::Any => self.disk().rename(from, to),
             };
             drop(held);
             match moved {
-                Ok(()) => return publication.settle(),
+                Ok(()) => {
+                    publication.settle()?;
+                    if links {
+                        // Not before the new name is safe: a power cut could leave the file without any. A crash in between leaves it
+                        // with both. That of a temporary file is removed at the next start; a staging file is recognised by the next
+                        // completion.
+                        let _ = self.disk().remove_file(from);
+                    }
+                    return Ok(());
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound && attempts < ATTEMPTS => {
                     attempts += 1;
                     publication.make_directories()?;
@@ -94,23 +114,12 @@ impl Root {
         }
     }
 
-    fn rename_without_replacing(&self, from: &Path, to: &Path) -> io::Result<()> {
-        if self.renames_without_replacing {
-            return Ok(rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?);
-        }
-        fs::hard_link(from, to)?;
-        // A crash in between leaves one file with two names. That of a temporary file is removed at the next start; a
-        // staging file is recognised by the next completion.
-        let _ = fs::remove_file(from);
-        Ok(())
-    }
-
     /// Creates the file `path` and writes nothing to it; its name is safe afterwards.
     pub(super) fn create(&self, path: &Path) -> Result<File, Fault> {
         let publication = self.unsettled.begin(path);
         let mut attempts = 0;
         let file = loop {
-            match File::create_new(path) {
+            match self.disk().create(path) {
                 Ok(file) => break file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound && attempts < ATTEMPTS => {
                     attempts += 1;
@@ -126,7 +135,7 @@ impl Root {
     /// Removes the file `path` and the directories that it leaves empty, except the topmost: that may be the admin's.
     pub(super) fn remove(&self, path: &Path) -> Result<(), Fault> {
         let held = self.hold(path);
-        match fs::remove_file(path) {
+        match self.disk().remove_file(path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Fault::NotFound),
             Err(_) if path.is_dir() => return Err(Fault::Obstructed("a directory has it")),
@@ -138,7 +147,7 @@ impl Root {
             .ok()
             .and_then(|below| below.iter().next());
         if let (Some(directory), Some(topmost)) = (path.parent(), below) {
-            Self::tidy(directory, &self.path().join(topmost));
+            self.tidy(directory, &self.path().join(topmost));
         }
         Ok(())
     }
@@ -151,20 +160,24 @@ impl Root {
 
 /// A file that is removed unless it was published.
 #[derive(Debug)]
-struct Temporary {
+struct Temporary<'a> {
+    disk: &'a dyn Disk,
     path: PathBuf,
 }
 
-impl Drop for Temporary {
+impl Drop for Temporary<'_> {
     fn drop(&mut self) {
         // Not found after it was published; whatever else is left is cleared at the next start.
-        let _ = fs::remove_file(&self.path);
+        let _ = self.disk.remove_file(&self.path);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::store::local::disk::MachineDisk;
 
     fn x() -> [Bytes; 1] {
         [Bytes::from_static(b"x")]
@@ -196,7 +209,7 @@ mod tests {
     #[test]
     fn a_file_that_could_not_be_written_leaves_nothing_behind() {
         let place = tempfile::tempdir().unwrap();
-        let root = Root::open(place.path()).unwrap();
+        let root = Root::open(std::sync::Arc::new(MachineDisk), place.path()).unwrap();
         fs::write(place.path().join("file"), "").unwrap();
         let below = place.path().join("file/below");
         let temporary = root.temporary();

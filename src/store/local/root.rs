@@ -3,19 +3,20 @@
 //! Only one process works on a root. Routes of one process that name the same root share it.
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use object_store::path::Path as Name;
-use rustix::fs::{CWD, FlockOperation, RenameFlags};
+use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use uuid::Uuid;
 
-use super::durable::{Unsettled, sync_directory};
+use super::disk::{self, Disk};
+use super::durable::Unsettled;
 use super::fault::Fault;
 use super::file;
 use crate::clock::random_id;
@@ -73,6 +74,7 @@ pub(in crate::store) enum OpenFailure {
 /// A root directory that this process has to itself.
 #[derive(Debug)]
 pub(super) struct Root {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     private: PathBuf,
     identity: Identity,
@@ -93,10 +95,11 @@ static OPEN: Mutex<Option<HashMap<Identity, Weak<Root>>>> = Mutex::new(None);
 static CLOSED: Condvar = Condvar::new();
 
 impl Root {
-    /// Opens `directory`, which is made if it is missing; shares it if this process has it open already.
-    pub(super) fn open(directory: &Path) -> Result<Arc<Self>, OpenFailure> {
-        let opening = Opening { directory };
-        fs::create_dir_all(directory).map_err(opening.unusable("cannot create", directory))?;
+    /// Opens `directory` on `disk`, which is made if it is missing; shares it if this process has it open already.
+    pub(super) fn open(disk: Arc<dyn Disk>, directory: &Path) -> Result<Arc<Self>, OpenFailure> {
+        let opening = Opening { disk, directory };
+        disk::make_directories(&*opening.disk, directory, disk::USUAL)
+            .map_err(opening.unusable("cannot create", directory))?;
         let path = directory
             .canonicalize()
             .map_err(opening.unusable("cannot find", directory))?;
@@ -115,6 +118,11 @@ impl Root {
         let root = Arc::new(opening.claim(path, identity)?);
         open.get_or_insert_default().insert(identity, Arc::downgrade(&root));
         Ok(root)
+    }
+
+    /// Through which everything in it is changed.
+    pub(super) fn disk(&self) -> &dyn Disk {
+        &*self.disk
     }
 
     /// The directory itself.
@@ -173,13 +181,13 @@ impl Root {
     }
 
     /// Removes `directory` and those above it as long as they are empty, but neither `above` nor what it lies in.
-    pub(super) fn tidy(directory: &Path, above: &Path) {
+    pub(super) fn tidy(&self, directory: &Path, above: &Path) {
         let below = directory
             .ancestors()
             .take_while(|directory| *directory != above && directory.starts_with(above));
         for directory in below {
             // The kernel removes none that is not empty. One that comes back after a power cut does no harm.
-            if fs::remove_dir(directory).is_err() {
+            if self.disk.remove_directory(directory).is_err() {
                 return;
             }
         }
@@ -189,8 +197,10 @@ impl Root {
 impl Drop for Root {
     fn drop(&mut self) {
         let mut open = registry();
-        // If it fails, the next one to open the root syncs more than it has to.
-        let _ = self.lock.set_len(0);
+        // What could not be made safe is left to the next one to open the root. If this fails, that one syncs more than it has to.
+        if self.unsettled.is_empty() {
+            let _ = self.disk.set_length(&self.lock, 0);
+        }
         let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
         open.get_or_insert_default().remove(&self.identity);
         CLOSED.notify_all();
@@ -210,6 +220,7 @@ fn shard(key: &(impl Hash + ?Sized)) -> usize {
 
 /// The steps of opening `directory`.
 struct Opening<'a> {
+    disk: Arc<dyn Disk>,
     directory: &'a Path,
 }
 
@@ -219,35 +230,50 @@ impl Opening<'_> {
         let (tmp, uploads) = (private.join("tmp"), private.join("uploads"));
         for directory in [&tmp, &uploads] {
             // What clients have sent so far is nobody else's business.
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+            let made = disk::make_directories(&*self.disk, directory, disk::OURS);
             made.map_err(self.unusable("cannot create", directory))?;
         }
         let lock = self.lock(&private.join("lock"))?;
         for directory in [&private, path.join(PRIVATE).parent().unwrap_or(&path), &path] {
-            sync_directory(directory).map_err(|_| self.unsuitable("sync a directory"))?;
+            let synced = self.disk.sync_directory(directory);
+            synced.map_err(|_| self.unsuitable("sync a directory"))?;
         }
+        self.sync_above(&path, identity)?;
         self.clear(&tmp)?;
         self.drop_empty(&uploads)?;
         let renames_without_replacing = self.examine(&tmp)?;
         Ok(Root {
+            disk: Arc::clone(&self.disk),
             path,
             private,
             identity,
             lock,
             renames_without_replacing,
-            unsettled: Unsettled::default(),
+            unsettled: Unsettled::on(Arc::clone(&self.disk)),
             names: (0..SHARDS).map(|_| Mutex::default()).collect(),
             uploads: (0..SHARDS).map(|_| RwLock::default()).collect(),
         })
     }
 
+    /// Makes the name of the root safe, and the names of the directories above it: they may have been made a moment ago, by us or by a
+    /// process that was killed before it came this far.
+    fn sync_above(&self, root: &Path, (device, _): Identity) -> Result<(), OpenFailure> {
+        for directory in root.ancestors().skip(1) {
+            // What another file system is mounted on was there before.
+            if directory.metadata().is_ok_and(|metadata| metadata.dev() != device) {
+                break;
+            }
+            match self.disk.sync_directory(directory) {
+                // Who may not even read it is not the one who made something in it.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                synced => synced.map_err(|_| self.unsuitable("sync a directory"))?,
+            }
+        }
+        Ok(())
+    }
+
     fn lock(&self, path: &Path) -> Result<File, OpenFailure> {
-        let open = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path);
+        let open = self.disk.open_or_create(path);
         let mut file = open.map_err(self.unusable("cannot open", path))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
@@ -262,10 +288,12 @@ impl Opening<'_> {
         file.read_to_end(&mut left)
             .map_err(self.unusable("cannot read", path))?;
         if left.is_empty() {
-            file.write_all(IN_USE).map_err(self.unusable("cannot write", path))?;
+            let written = self.disk.write(&file, IN_USE, 0);
+            written.map_err(self.unusable("cannot write", path))?;
         } else {
             // The last process was killed: files that it has just made can be seen, and a power cut could still undo them.
-            sync_everything(&file).map_err(self.unusable("cannot sync the file system of", path))?;
+            let synced = self.disk.sync_everything(&file);
+            synced.map_err(self.unusable("cannot sync the file system of", path))?;
         }
         Ok(file)
     }
@@ -274,7 +302,8 @@ impl Opening<'_> {
     fn clear(&self, tmp: &Path) -> Result<(), OpenFailure> {
         for entry in tmp.read_dir().map_err(self.unusable("cannot read", tmp))? {
             let path = entry.map_err(self.unusable("cannot read", tmp))?.path();
-            fs::remove_file(&path).map_err(self.unusable("cannot remove", &path))?;
+            let removed = self.disk.remove_file(&path);
+            removed.map_err(self.unusable("cannot remove", &path))?;
         }
         Ok(())
     }
@@ -286,7 +315,7 @@ impl Opening<'_> {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 self.drop_empty(&entry.path())?;
                 // The kernel removes none that is not empty.
-                let _ = fs::remove_dir(entry.path());
+                let _ = self.disk.remove_directory(&entry.path());
             }
         }
         Ok(())
@@ -294,22 +323,23 @@ impl Opening<'_> {
 
     /// Tries out what cannot be done without, and tells whether files can be renamed without replacing others.
     fn examine(&self, tmp: &Path) -> Result<bool, OpenFailure> {
-        let (one, two) = (Scratch::make(tmp), Scratch::make(tmp));
+        let disk = &*self.disk;
+        let (one, two) = (Scratch::make(disk, tmp), Scratch::make(disk, tmp));
         let one = one.map_err(self.unusable("cannot write to", tmp))?;
         let two = two.map_err(self.unusable("cannot write to", tmp))?;
-        let stamped = file::stamp(&one.file, &one.path).ok();
+        let stamped = file::stamp(disk, &one.file, &one.path).ok();
         if stamped.is_none() || stamped != file::Facts::at(&one.path).ok().flatten() {
             return Err(self.unsuitable("keep the time of a file to the microsecond"));
         }
-        match rustix::fs::renameat_with(CWD, &one.path, CWD, &two.path, RenameFlags::NOREPLACE) {
-            Err(Errno::EXIST) => return Ok(true),
+        match disk.rename_without_replacing(&one.path, &two.path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(true),
             Ok(()) => return Err(self.unsuitable("create a file only if it is absent")),
             Err(_) => {}
         }
         let linked = Scratch::name(tmp);
-        let linking = fs::hard_link(&one.path, &linked);
-        let _ = fs::remove_file(&linked);
-        let taken = fs::hard_link(&one.path, &two.path).map_err(|error| error.kind());
+        let linking = disk.link(&one.path, &linked);
+        let _ = disk.remove_file(&linked);
+        let taken = disk.link(&one.path, &two.path).map_err(|error| error.kind());
         if linking.is_ok() && taken == Err(io::ErrorKind::AlreadyExists) {
             Ok(false)
         } else {
@@ -336,39 +366,29 @@ impl Opening<'_> {
 }
 
 /// A file to try things out with, removed when it is dropped.
-struct Scratch {
+struct Scratch<'a> {
+    disk: &'a dyn Disk,
     path: PathBuf,
     file: File,
 }
 
-impl Scratch {
+impl<'a> Scratch<'a> {
     fn name(tmp: &Path) -> PathBuf {
         tmp.join(random_id().simple().to_string())
     }
 
-    fn make(tmp: &Path) -> io::Result<Self> {
+    fn make(disk: &'a dyn Disk, tmp: &Path) -> io::Result<Self> {
         let path = Self::name(tmp);
-        let file = File::create_new(&path)?;
-        Ok(Self { path, file })
+        let file = disk.create(&path)?;
+        Ok(Self { disk, path, file })
     }
 }
 
-impl Drop for Scratch {
+impl Drop for Scratch<'_> {
     fn drop(&mut self) {
         // If it fails, the next one to open the root clears it away.
-        let _ = fs::remove_file(&self.path);
+        let _ = self.disk.remove_file(&self.path);
     }
-}
-
-#[cfg(target_os = "linux")]
-fn sync_everything(on: &File) -> io::Result<()> {
-    Ok(rustix::fs::syncfs(on)?)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn sync_everything(_: &File) -> io::Result<()> {
-    rustix::fs::sync();
-    Ok(())
 }
 
 #[cfg(test)]
@@ -376,7 +396,10 @@ impl Root {
     /// As on a file system that can't rename without replacing. Nobody shares it.
     pub(super) fn open_without_careful_renames(directory: &Path) -> Self {
         let metadata = directory.metadata().unwrap();
-        let opening = Opening { directory };
+        let opening = Opening {
+            disk: Arc::new(disk::MachineDisk),
+            directory,
+        };
         let mut root = opening
             .claim(directory.to_owned(), (metadata.dev(), metadata.ino()))
             .unwrap();
@@ -387,12 +410,19 @@ impl Root {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::store::local::disk::MachineDisk;
+
+    fn open(directory: &Path) -> Result<Arc<Root>, OpenFailure> {
+        Root::open(Arc::new(MachineDisk), directory)
+    }
 
     #[test]
     fn the_root_is_made_when_it_is_missing() {
         let place = tempfile::tempdir().unwrap();
-        let root = Root::open(&place.path().join("a/b")).unwrap();
+        let root = open(&place.path().join("a/b")).unwrap();
         assert!(root.path().join(PRIVATE).is_dir());
     }
 
@@ -401,10 +431,10 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let (direct, link) = (place.path().join("direct"), place.path().join("link"));
         std::os::unix::fs::symlink("direct", &link).unwrap();
-        let first = Root::open(&direct).unwrap();
-        let second = Root::open(&link).unwrap();
+        let first = open(&direct).unwrap();
+        let second = open(&link).unwrap();
         assert!(Arc::ptr_eq(&first, &second));
-        let other = Root::open(&direct.join("below")).unwrap();
+        let other = open(&direct.join("below")).unwrap();
         assert!(!Arc::ptr_eq(&first, &other));
     }
 
@@ -413,7 +443,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         std::thread::scope(|scope| {
             for _ in 0..8 {
-                scope.spawn(|| (0..20).for_each(|_| drop(Root::open(place.path()).unwrap())));
+                scope.spawn(|| (0..20).for_each(|_| drop(open(place.path()).unwrap())));
             }
         });
         assert!(
@@ -427,15 +457,15 @@ mod tests {
     #[test]
     fn a_root_that_somebody_else_has_locked_is_refused_until_he_lets_go() {
         let place = tempfile::tempdir().unwrap();
-        drop(Root::open(place.path()).unwrap());
+        drop(open(place.path()).unwrap());
         // Another open file is another owner, in whatever process it is.
         let theirs = File::open(place.path().join(PRIVATE).join("lock")).unwrap();
         rustix::fs::flock(&theirs, FlockOperation::LockExclusive).unwrap();
-        let refused = Root::open(place.path()).unwrap_err();
+        let refused = open(place.path()).unwrap_err();
         assert!(matches!(refused, OpenFailure::InUse { .. }));
         assert!(refused.to_string().contains(place.path().to_str().unwrap()));
         drop(theirs);
-        Root::open(place.path()).unwrap();
+        open(place.path()).unwrap();
     }
 
     #[test]
@@ -443,7 +473,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let file = place.path().join("file");
         fs::write(&file, "").unwrap();
-        let refused = Root::open(&file.join("below")).unwrap_err();
+        let refused = open(&file.join("below")).unwrap_err();
         assert!(matches!(&refused, OpenFailure::Unusable { directory, .. } if *directory == file.join("below")));
     }
 
@@ -458,7 +488,7 @@ mod tests {
         fs::write(&temporary, "half").unwrap();
         fs::write(&staging, "parts").unwrap();
         fs::write(private.join("lock"), IN_USE).unwrap();
-        let _root = Root::open(place.path()).unwrap();
+        let _root = open(place.path()).unwrap();
         assert!(!temporary.exists());
         assert!(!private.join("uploads/empty").exists());
         assert_eq!(fs::read(&staging).unwrap(), b"parts");
@@ -469,16 +499,29 @@ mod tests {
     fn the_lock_file_tells_whether_the_root_was_closed_in_peace() {
         let place = tempfile::tempdir().unwrap();
         let lock = place.path().join(PRIVATE).join("lock");
-        let root = Root::open(place.path()).unwrap();
+        let root = open(place.path()).unwrap();
         assert_eq!(fs::read(&lock).unwrap(), IN_USE);
         drop(root);
         assert_eq!(fs::read(&lock).unwrap(), b"");
     }
 
     #[test]
+    fn a_root_that_was_closed_with_files_that_are_not_safe_is_synced_by_the_next_one() {
+        let place = tempfile::tempdir().unwrap();
+        let lock = place.path().join(PRIVATE).join("lock");
+        let root = open(place.path()).unwrap();
+        // A file where a directory should be makes the sync fail.
+        fs::write(place.path().join("obstacle"), "").unwrap();
+        let publication = root.unsettled.begin(&place.path().join("obstacle/below/file"));
+        publication.settle().unwrap_err();
+        drop(root);
+        assert_eq!(fs::read(&lock).unwrap(), IN_USE);
+    }
+
+    #[test]
     fn the_private_folder_is_nobodys_object() {
         let place = tempfile::tempdir().unwrap();
-        let root = Root::open(place.path()).unwrap();
+        let root = open(place.path()).unwrap();
         for name in ["", PRIVATE, ".bits-gateway/local/lock"] {
             assert!(
                 matches!(root.file(&Name::parse(name).unwrap()), Err(Fault::Obstructed(_))),
@@ -501,10 +544,11 @@ mod tests {
         let path = place.path().join("keep/a/b/c");
         fs::create_dir_all(&path).unwrap();
         fs::create_dir(place.path().join("keep/a/other")).unwrap();
-        Root::tidy(&path, &place.path().join("keep"));
+        let root = open(place.path()).unwrap();
+        root.tidy(&path, &place.path().join("keep"));
         assert!(!place.path().join("keep/a/b").exists());
         assert!(place.path().join("keep/a/other").exists());
-        Root::tidy(&place.path().join("keep/a/other"), &place.path().join("keep"));
+        root.tidy(&place.path().join("keep/a/other"), &place.path().join("keep"));
         assert!(!place.path().join("keep/a").exists());
         assert!(place.path().join("keep").exists());
     }
