@@ -453,7 +453,7 @@ mod tests {
     use crate::clock::SystemClock;
     use crate::metrics::Metrics;
     use crate::session::{Principal, Target};
-    use crate::store::faulty::Depot;
+    use crate::store::depot::Depot;
     use crate::upload::{Asked, Body, BodyBroken, Coordination, Durability, Refused, Uploads};
 
     const DAY: Duration = Duration::from_secs(24 * 3600);

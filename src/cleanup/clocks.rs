@@ -10,7 +10,7 @@ use crate::budget::Budget;
 use crate::clock::{Clock, ManualClock, SystemClock, Timestamp};
 use crate::metrics::Metrics;
 use crate::session::{Principal, Target};
-use crate::store::faulty::Depot;
+use crate::store::depot::Depot;
 use crate::upload::{Asked, Body, BodyBroken, Coordination, Durability, Register, Standing};
 
 const HOUR: Duration = Duration::from_secs(3600);

@@ -186,7 +186,6 @@ const JITTER: u32 = 10;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
 
     use tokio::sync::mpsc;
 
@@ -197,7 +196,7 @@ mod tests {
     use crate::metrics::Metrics;
     use crate::session::{Before, Principal, RECORD_VERSION, Record, Target};
     use crate::store::Store;
-    use crate::store::faulty::{Depot, Dice, Line};
+    use crate::store::depot::{Depot, Line};
     use crate::upload::{Coordination, Durability, Rules};
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -245,7 +244,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_sweep_that_another_replica_did_is_told_from_one_that_failed() {
         let depot = Depot::memory();
-        let line = Line::new(Dice::new(1), 0, false, &Arc::<AtomicUsize>::default());
+        let line = Line::new();
         let mut outcomes = replica(depot.over(&line));
         assert_eq!(outcomes.recv().await, Some(CleanupOutcome::Swept));
         // By the clock of the store no time went by.

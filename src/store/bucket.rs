@@ -12,7 +12,7 @@ use crate::staging::{PartId, PartRange, RecordedPart, UploadId};
 
 /// A bucket with multipart uploads. Implemented for the remote stores, for memory and for a local directory.
 #[async_trait]
-pub(super) trait Bucket: std::fmt::Debug + Send + Sync {
+pub trait Bucket: std::fmt::Debug + Send + Sync {
     /// Plain objects: put (create if absent, compare-and-swap, overwrite), get, head, list, delete.
     fn objects(&self) -> &dyn ObjectStore;
 

@@ -3,11 +3,13 @@
 mod alone;
 mod azure;
 mod bucket;
+#[cfg(test)]
+pub(crate) mod depot;
+#[cfg(test)]
+pub(crate) mod dice;
 mod error;
 #[cfg(test)]
 mod faults;
-#[cfg(test)]
-pub(crate) mod faulty;
 mod google;
 mod keys;
 mod local;
@@ -26,12 +28,14 @@ mod tails;
 mod terms;
 mod xml;
 
+pub use bucket::Bucket;
 pub use error::{CompleteError, Error};
 pub use keys::{DEFAULT_RESERVED, Key, KeyRefused, Name};
-pub use objects::{ObjectRead, Seen, Standing};
+pub use objects::{ObjectRead, Seen, Standing, attributes, mode_of};
 pub use open::OpenError;
 pub use probe::{Capabilities, ProbeError};
 pub use records::{LARGEST_RECORD, Listed, ListedRecord, ListedSession, Loaded, Stored, Version};
+pub use remote::{Attempt, Publication};
 pub use settings::Settings;
 pub use terms::Terms;
 
@@ -44,7 +48,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use object_store::{ObjectStore, path::Path};
 
-use bucket::Bucket;
 use keys::Layout;
 use memory::MemoryBucket;
 use observed::Observed;
@@ -81,10 +84,15 @@ impl Store {
     }
 
     fn in_memory(bucket: MemoryBucket) -> Self {
-        let bucket: Arc<dyn Bucket> = Arc::new(bucket);
+        Self::over_bucket("memory:///".to_owned(), Arc::new(bucket))
+    }
+
+    /// A store over any bucket, with sessions and files side by side and the default reserved prefix; `name` is what logs call it. This is
+    /// how a kind of store that this program does not know is served.
+    pub fn over_bucket(name: String, bucket: Arc<dyn Bucket>) -> Self {
         // The literals hold nothing that a prefix must not hold.
         let layout = Layout::new("", "", DEFAULT_RESERVED).expect("a plain prefix");
-        Self::over("memory:///".to_owned(), Arc::clone(&bucket), bucket, layout)
+        Self::over(name, Arc::clone(&bucket), bucket, layout)
     }
 
     /// A store over these buckets, which may be one.

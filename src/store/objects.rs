@@ -313,7 +313,7 @@ pub(super) fn same_object(one: &ObjectTag, other: &ObjectTag) -> bool {
 }
 
 /// The condition on a put that `before` demands.
-pub(super) fn mode_of(before: &Before) -> PutMode {
+pub fn mode_of(before: &Before) -> PutMode {
     match before {
         Before::Absent => PutMode::Create,
         Before::Present(tag) => PutMode::Update(UpdateVersion {
@@ -324,7 +324,7 @@ pub(super) fn mode_of(before: &Before) -> PutMode {
 }
 
 /// What is stored with every published object.
-pub(super) fn attributes(session: SessionId) -> Attributes {
+pub fn attributes(session: SessionId) -> Attributes {
     Attributes::from_iter([
         (Attribute::ContentType, CONTENT_TYPE.into()),
         (Attribute::ContentDisposition, CONTENT_DISPOSITION.into()),

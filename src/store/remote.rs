@@ -12,9 +12,9 @@ use crate::bits::SessionId;
 use crate::session::ObjectTag;
 use crate::staging::{PartRange, UploadId};
 
-/// Why one attempt to publish failed.
+/// Why one attempt to complete a multipart upload failed.
 #[derive(Debug)]
-pub(super) enum Attempt {
+pub enum Attempt {
     /// A part is not what the record says.
     InvalidPart(String),
     /// Anything else.
@@ -29,7 +29,7 @@ impl From<Error> for Attempt {
 
 /// A conditional publication that is attempted until it is certain what became of it. Whatever an attempt says, the destination decides: an
 /// object of this session's own is success, and while the destination is what the condition says, the attempt is made again.
-pub(super) struct Publication<'a> {
+pub struct Publication<'a> {
     objects: &'a dyn ObjectStore,
     path: &'a Path,
     session: SessionId,
@@ -40,13 +40,7 @@ pub(super) struct Publication<'a> {
 
 impl<'a> Publication<'a> {
     /// The first attempt is about to be made.
-    pub(super) fn new(
-        objects: &'a dyn ObjectStore,
-        path: &'a Path,
-        session: SessionId,
-        size: u64,
-        terms: Terms<'a>,
-    ) -> Self {
+    pub fn new(objects: &'a dyn ObjectStore, path: &'a Path, session: SessionId, size: u64, terms: Terms<'a>) -> Self {
         Self {
             objects,
             path,
@@ -58,7 +52,10 @@ impl<'a> Publication<'a> {
     }
 
     /// What a failed attempt means: the object that is the session's own after all, or `None` when the attempt is to be made again.
-    pub(super) async fn judge(&mut self, failed: Attempt) -> Result<Option<ObjectTag>, CompleteError> {
+    ///
+    /// # Errors
+    /// [`CompleteError`] when no further attempt can change it, or when there were enough.
+    pub async fn judge(&mut self, failed: Attempt) -> Result<Option<ObjectTag>, CompleteError> {
         let now = match look_at(self.objects, self.path).await {
             Ok(seen) => Some(standing(seen.as_ref(), self.session, self.size, self.terms.before)),
             Err(_) => None,

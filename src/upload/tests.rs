@@ -1,6 +1,5 @@
 //! The floor on a store in memory: whole uploads, several replicas, little memory.
 
-mod faults;
 mod power;
 
 use std::collections::VecDeque;
@@ -14,7 +13,7 @@ use crate::clock::SystemClock;
 use crate::metrics::Metrics;
 use crate::session::{Phase, Principal, Target};
 use crate::staging::PartPlan;
-use crate::store::faulty::{Depot, Dice, Line};
+use crate::store::depot::{Depot, Line};
 use crate::store::{Store, Terms};
 
 const KIB: u64 = 1024;
@@ -773,7 +772,7 @@ async fn what_publishes_is_begun_within_a_minute_of_the_last_look() {
 async fn a_store_that_hangs_never_makes_a_client_wait_in_vain() {
     for (size, sent) in [(50, 20), (300, 200)] {
         let depot = Depot::memory();
-        let line = Line::new(Dice::new(1), 0, false, &Arc::default());
+        let line = Line::new();
         let (place, uploads) = (place(&depot.over(&line), rules(64)), replica(KIB * KIB));
         let (data, asked) = (pattern(size), asked("f.bin"));
         let id = uploads.create(&place, asked.clone()).await.unwrap();
@@ -802,20 +801,17 @@ async fn a_store_that_hangs_never_makes_a_client_wait_in_vain() {
 #[tokio::test(start_paused = true)]
 async fn a_look_is_as_old_as_the_request_for_it() {
     let depot = Depot::memory();
-    let line = Line::new(Dice::new(1), 0, false, &Arc::default());
+    let line = Line::new();
     let (place, uploads) = (place(&depot.over(&line), rules(64)), replica(KIB * KIB));
     let asked = asked("f.bin");
     let id = uploads.create(&place, asked.clone()).await.unwrap();
     let entry = uploads.0.entry(&place, id);
     let mut work = uploads.0.work(&entry, &place, &asked, id).await.unwrap();
-    let took = loop {
-        let begin = Uptime::now();
-        work.load().await.unwrap();
-        let took = begin.elapsed();
-        if took > Duration::from_secs(1) {
-            break took;
-        }
-    };
+    line.slow_down(Duration::from_secs(2));
+    let begin = Uptime::now();
+    work.load().await.unwrap();
+    let took = begin.elapsed();
+    assert!(took >= Duration::from_secs(4), "two requests");
     let by = work.deadline().await.unwrap().unwrap();
     tokio::time::advance(Duration::from_secs(60) - took).await;
     assert!(by.has_passed(), "the answer took {took:?}");

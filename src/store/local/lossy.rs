@@ -27,7 +27,7 @@ use super::disk::{Disk, MachineDisk};
 use super::root::OpenFailure;
 use crate::store::Store;
 use crate::store::bucket::Bucket;
-use crate::store::faulty::Dice;
+use crate::store::dice::Dice;
 use crate::store::keys::{DEFAULT_RESERVED, Layout};
 
 /// What a disk writes at once at best.

@@ -24,7 +24,7 @@ use crate::clock::random_id;
 use crate::session::{Before, ObjectTag};
 use crate::staging::{PartId, PartRange, RecordedPart, UploadId};
 use crate::store::bucket::Bucket;
-use crate::store::faulty::Dice;
+use crate::store::dice::Dice;
 use crate::store::{CompleteError, Terms};
 
 /// How many seeds an ordinary run tries.

@@ -8,6 +8,7 @@ use futures::future::join_all;
 
 use super::*;
 use crate::cleanup::Broom;
+use crate::store::dice::Dice;
 use crate::store::lossy::{Habits, LossyDisk, Machine};
 
 /// How many seeds an ordinary run tries.
