@@ -303,9 +303,9 @@ impl Work<'_> {
                 if !self.is_publishing() {
                     return Ok(None);
                 }
-                Input::UploadGone {
-                    settled: self.publishing_has_settled().await?,
-                }
+                // Whether it has settled is asked when it is ruled upon, and only then: the store's time is a write to one key, and there are
+                // stores that take one a second.
+                Input::UploadGone { settled: false }
             }
             Err(CompleteError::Store(error)) => return Err(error.into()),
         }))
