@@ -4,7 +4,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 export BITS_GATEWAY_TEST_TOOLS := $(abspath $(or $(BITS_GATEWAY_TEST_TOOLS),target/test-tools))
 export FUZZ_SECONDS ?= 30
 
-.PHONY: help run test lint doc fuzz image check
+.PHONY: help run test lint doc fuzz image check mutations
 
 help:
 	@echo 'make run     build the gateway and serve ./bits-data on 127.0.0.1:8080 (ARGS="…" for other options)'
@@ -12,6 +12,7 @@ help:
 	@echo 'make lint    formatting, compiler and clippy warnings, shell scripts'
 	@echo 'make doc     the documentation of the code, in target/doc'
 	@echo 'make fuzz    each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS)) seconds'
+	@echo 'make mutations  plant every known mistake and see that the simulation notices'
 	@echo 'make image   a container image, bits-gateway:dev'
 	@echo 'make check   everything that a change has to pass: .ci/run'
 
@@ -27,7 +28,7 @@ test:
 lint:
 	@.ci/need build lint
 	cargo fmt --check
-	shellcheck .ci/audit .ci/deploy .ci/fuzz .ci/image .ci/need .ci/run .ci/test .ci/tools
+	shellcheck .ci/audit .ci/deploy .ci/fuzz .ci/image .ci/mutations .ci/need .ci/run .ci/test .ci/tools
 	cargo clippy --locked --all-targets -- --deny warnings
 
 doc:
@@ -38,6 +39,10 @@ fuzz:
 	@.ci/need build fuzz
 	@.ci/tools cargo-fuzz
 	@.ci/fuzz run
+
+mutations:
+	@.ci/need build
+	@.ci/mutations all
 
 image:
 	@.ci/need build image

@@ -10,6 +10,7 @@
 
 mod documents;
 mod layering;
+mod mutations;
 mod requirements;
 mod rooms;
 mod source;
