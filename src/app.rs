@@ -22,7 +22,9 @@ use crate::cleanup;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Route as RouteSettings, Settings};
 use crate::download::Downloads;
-use crate::gateway::{BindError, Door, Gateway, Limits, Parts, Route, raise_open_files};
+use crate::gateway::{
+    BindError, Door, Gateway, Limits, Parts, Route, RouteSettings as GatewayRouteSettings, Upstreams, raise_open_files,
+};
 use crate::metrics::Metrics;
 use crate::store::{OpenError, ProbeError, Store};
 use crate::telemetry;
@@ -194,6 +196,7 @@ impl App {
             routes,
             uploads: uploads.clone(),
             downloads: Downloads::new(budget.clone(), settings.limits.upload.memory_wait),
+            trusted_proxies: settings.server.trusted_proxies.clone(),
             access_log: settings.log.packets,
             metrics: metrics.clone(),
             threads,
@@ -346,9 +349,10 @@ impl StoreOfRoute {
             place: Arc::clone(&self.place),
             host: settings.gateway.host.clone(),
             host_id,
-            upload: settings.upload.enabled,
+            upload: settings.upload.taking,
+            method_override: settings.gateway.method_override,
             download: settings.download.enabled,
-            upstream: settings.gateway.upstream.clone(),
+            upstream: upstreams(&settings.gateway),
             open: Arc::clone(&self.health.open),
             trouble: Arc::clone(&self.health.trouble),
         }
@@ -393,6 +397,11 @@ impl StoreOfRoute {
 }
 
 /// The bounds on clients, as far as the system lets us have them.
+fn upstreams(settings: &GatewayRouteSettings) -> Option<Arc<Upstreams>> {
+    let origins: Vec<_> = settings.upstream.iter().chain(&settings.upstreams).cloned().collect();
+    (!origins.is_empty()).then(|| Arc::new(Upstreams::new(origins)))
+}
+
 fn limits(settings: &Settings) -> Limits {
     let wanted = u64::from(settings.limits.gateway.connections);
     // A client has a socket, and one who sends to a local directory a file at times.

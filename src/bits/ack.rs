@@ -125,6 +125,15 @@ impl Ack {
         self
     }
 
+    /// The same for a session that was created by a POST, to somebody who expects 201 then.
+    #[must_use]
+    pub const fn as_created(mut self) -> Self {
+        if self.created.is_some() {
+            self.status = 201;
+        }
+        self
+    }
+
     /// The status.
     pub const fn status(&self) -> u16 {
         self.status

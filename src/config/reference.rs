@@ -147,6 +147,10 @@ fn line_of(key: &Key) -> String {
 fn called(kind: &Kind) -> String {
     match kind {
         Kind::Flag => "true or false".to_owned(),
+        Kind::FlagOr(words) => {
+            let words: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
+            format!("true, false or {}", words.join(", "))
+        }
         Kind::Whole { least, most } => format!("A whole number from {least} to {most}"),
         Kind::Text => "Text".to_owned(),
         Kind::Form { called, .. } => {

@@ -41,6 +41,7 @@ fn of_keys(keys: Vec<Key>) -> Value {
 fn of_kind(kind: Kind) -> Value {
     match kind {
         Kind::Flag => json!({ "type": "boolean" }),
+        Kind::FlagOr(words) => json!({ "anyOf": [{ "type": "boolean" }, { "type": "string", "enum": words }] }),
         Kind::Whole { least, most } => json!({ "type": "integer", "minimum": least, "maximum": most }),
         Kind::Text | Kind::Unavailable => json!({ "type": "string", "minLength": 1 }),
         Kind::Form { pattern, .. } => json!({ "type": "string", "pattern": pattern }),

@@ -209,6 +209,9 @@ impl Check<'_> {
         }
         self.places_of_files(index, route);
         let upload = &route.upload;
+        if upload.passes_packets_on() && route.gateway.upstream.is_none() && route.gateway.upstreams.is_empty() {
+            self.report(&key("upload"), "\"proxy\" needs an `upstream`");
+        }
         if upload.session_timeout.is_zero() {
             self.report(&key("session_timeout"), "has to be longer than 0s");
         } else if upload.closed_session_memory.is_zero() {

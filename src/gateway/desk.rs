@@ -1,18 +1,21 @@
 //! The hooks of the HTTP engine: each asks one question of the rooms behind it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::{Method, Version};
-use pingora::http::RequestHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::prelude::HttpPeer;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::upstreams::peer::Peer;
 use pingora::{Error, ErrorSource, ErrorType};
 use tokio::sync::watch;
 
 use super::answer::{self, Answer};
 use super::connection::Connection;
+use super::forwarded::{Origin, Trusted};
 use super::framing::Head;
 use super::limits::Limits;
 use super::listener::InFlight;
@@ -22,16 +25,19 @@ use super::rescue::{Trouble, rescue};
 use super::routes::{Asked, Routes};
 use super::slabs::Slabs;
 use super::visit::{Kind, Visit};
-use super::{Route, upstream};
-use crate::bits::PacketKind;
+use super::{MethodOverride, Route, upstream};
+use crate::bits::{Ack, PacketKind};
 use crate::download::{Downloads, Verb};
 use crate::metrics::Metrics;
 use crate::session::Principal;
 use crate::telemetry::Packets;
-use crate::upload::{BodyBroken, Refused};
+use crate::upload::{BodyBroken, Refused, Taking};
 
 /// The method of every packet, in exactly this letter case (MC-BUP 2.2.1).
 const BITS_POST: &str = "BITS_POST";
+
+/// The method that a POST stands for.
+const METHOD_OVERRIDE: &str = "X-Http-Method-Override";
 
 /// Everything that answers requests.
 pub(super) struct Desk {
@@ -39,6 +45,7 @@ pub(super) struct Desk {
     pub(super) routes: Routes<Arc<Route>>,
     pub(super) clerk: Clerk,
     pub(super) downloads: Downloads,
+    pub(super) trusted: Trusted,
     pub(super) leaving: watch::Receiver<bool>,
     pub(super) in_flight: InFlight,
     pub(super) slabs: Slabs,
@@ -53,6 +60,10 @@ impl Desk {
     /// Prepares the connection for the request whose head was just read.
     fn welcome(&self, session: &mut Session, visit: &mut Visit) {
         visit.in_flight = Some(self.in_flight.enter());
+        if let Some(peer) = peer(session) {
+            visit.peer = Some(peer);
+            visit.origin = Some(Origin::of(peer, &session.req_header().headers, &self.trusted));
+        }
         if let Some(connection) = session.stream().and_then(|stream| Connection::below(&**stream)) {
             connection.pulse().enter(Phase::Busy);
         }
@@ -87,11 +98,20 @@ impl Desk {
             return self.refuse(session, visit, &Trouble::NoRoute).await;
         };
         visit.route = Some(Arc::clone(route));
-        if is_packet {
+        let is_overridden = !is_packet && route.method_override != MethodOverride::Off && stands_for_a_packet(session);
+        if is_overridden {
+            visit.packet = Some(self.metrics.packet_begins());
+            visit.kind = Kind::Packet(PacketKind::of(&session.req_header().headers));
+        }
+        if (is_packet || is_overridden) && route.upload == Taking::Proxy {
+            return None;
+        }
+        if is_packet || is_overridden {
             let url = if asked.authority.is_some() {
                 target.clone()
             } else {
-                format!("http://{host}{target}")
+                let scheme = visit.origin.map_or("http", |origin| origin.scheme());
+                format!("{scheme}://{host}{target}")
             };
             let reply = self
                 .receive(
@@ -106,7 +126,11 @@ impl Desk {
                     },
                 )
                 .await;
-            let answer = reply.ack.map(|ack| Answer::ack(&ack).hanging_up(reply.hang_up));
+            let ack = match route.method_override {
+                MethodOverride::Created if is_overridden => reply.ack.map(Ack::as_created),
+                _ => reply.ack,
+            };
+            let answer = ack.map(|ack| Answer::ack(&ack).hanging_up(reply.hang_up));
             self.send(session, visit, answer).await;
             return Some(());
         }
@@ -173,6 +197,14 @@ impl Desk {
     }
 }
 
+fn stands_for_a_packet(session: &Session) -> bool {
+    let is_post = session.req_header().method == Method::POST;
+    is_post
+        && session
+            .get_header(METHOD_OVERRIDE)
+            .is_some_and(|method| method == BITS_POST)
+}
+
 const fn is_timeout(kind: &ErrorType) -> bool {
     matches!(
         kind,
@@ -198,6 +230,11 @@ fn check(session: &Session, visit: &Visit) -> Result<(), super::framing::Doubt> 
         may_be_chunked,
     }
     .check()
+}
+
+/// The address at the other end of the connection.
+fn peer(session: &Session) -> Option<SocketAddr> {
+    session.client_addr().and_then(|address| address.as_inet()).copied()
 }
 
 /// The host that is asked, with its port; our own address where an old client names none.
@@ -237,19 +274,46 @@ impl ProxyHttp for Desk {
     }
 
     async fn upstream_peer(&self, _session: &mut Session, visit: &mut Visit) -> pingora::Result<Box<HttpPeer>> {
-        match visit.route.as_ref().and_then(|route| route.upstream.as_ref()) {
-            Some(origin) => upstream::peer(origin).await,
-            None => Err(Error::explain(ErrorType::ConnectError, "the route names no upstream")),
-        }
+        let Some(upstreams) = visit.route.as_ref().and_then(|route| route.upstream.as_ref()) else {
+            return Error::e_explain(ErrorType::ConnectError, "the route names no upstream");
+        };
+        upstreams.next(&visit.tried).await
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        peer: &HttpPeer,
+        visit: &mut Visit,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        visit.tried.extend(Peer::address(peer).as_inet());
+        let upstreams = visit.route.as_ref().and_then(|route| route.upstream.as_ref());
+        // Nothing was sent: another server may have it, whatever it is.
+        error.set_retry(upstreams.is_some_and(|upstreams| upstreams.has_more_than(&visit.tried)));
+        error
     }
 
     async fn upstream_request_filter(
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
+        visit: &mut Visit,
+    ) -> pingora::Result<()> {
+        match (visit.peer, &visit.origin) {
+            (Some(peer), Some(origin)) => upstream::introduce(session, peer, origin, request),
+            _ => Error::e_explain(ErrorType::InternalError, "a request from nowhere"),
+        }
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
         _visit: &mut Visit,
     ) -> pingora::Result<()> {
-        upstream::introduce(session, request)
+        upstream::leave_behind(response);
+        Ok(())
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, visit: &mut Visit) -> FailToProxy {

@@ -9,6 +9,7 @@ mod body;
 mod connection;
 mod desk;
 mod files;
+mod forwarded;
 mod framing;
 mod intake;
 mod limits;
@@ -26,7 +27,8 @@ mod visit;
 pub use limits::Limits;
 pub use listener::{BindError, Door, raise_open_files};
 pub use packets::{Clerk, Destination, PacketHead, Reply};
-pub use settings::{ConnectionSettings, RouteSettings, Settings};
+pub use settings::{ConnectionSettings, MethodOverride, RouteSettings, Settings};
+pub use upstream::Upstreams;
 
 use std::fmt;
 use std::io;
@@ -35,12 +37,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use ipnet::IpNet;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use tokio::sync::watch;
 use tokio::time::{interval, sleep};
 
 use self::desk::Desk;
+use self::forwarded::Trusted;
 use self::listener::{Front, House, InFlight};
 use self::rescue::{Trouble, rescue};
 use self::routes::{Location, Routes};
@@ -49,8 +53,7 @@ use crate::bits::HostId;
 use crate::download::Downloads;
 use crate::metrics::Metrics;
 use crate::telemetry::Packets;
-use crate::units::HttpOrigin;
-use crate::upload::{Place, Uploads};
+use crate::upload::{Place, Taking, Uploads};
 
 /// Time after the last answer in which the next packet of somebody who was just served may still come in.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -67,12 +70,14 @@ pub struct Route {
     pub host: Option<String>,
     /// Where its clients are sent for the rest of a session.
     pub host_id: Option<HostId>,
-    /// Whether it takes uploads.
-    pub upload: bool,
+    /// What becomes of packets.
+    pub upload: Taking,
+    /// Whether a packet may come as a POST.
+    pub method_override: MethodOverride,
     /// Whether what was uploaded can be read again.
     pub download: bool,
     /// Where requests go that are neither.
-    pub upstream: Option<HttpOrigin>,
+    pub upstream: Option<Arc<Upstreams>>,
     /// Set once the store has passed its probe; until then packets are told to come back.
     pub open: Arc<AtomicBool>,
     /// What went wrong last; nothing when the last packet went well.
@@ -98,7 +103,7 @@ impl Route {
         if self.download {
             methods.extend(["GET", "HEAD"]);
         }
-        if self.upload {
+        if self.upload == Taking::Yes {
             methods.push("BITS_POST");
         }
         methods.join(", ")
@@ -116,6 +121,8 @@ pub struct Parts {
     pub uploads: Uploads,
     /// The download room.
     pub downloads: Downloads,
+    /// The proxies in front of us whose word counts about whom they speak for.
+    pub trusted_proxies: Vec<IpNet>,
     /// Which requests the log tells of.
     pub access_log: Packets,
     /// Where everything is counted.
@@ -129,6 +136,7 @@ pub struct Gateway {
     front: Arc<Front>,
     in_flight: InFlight,
     slabs: Slabs,
+    upstreams: Vec<Arc<Upstreams>>,
     leaving: watch::Sender<bool>,
     closed: watch::Sender<bool>,
 }
@@ -139,12 +147,14 @@ impl Gateway {
         let limits = Arc::new(parts.limits);
         let (in_flight, slabs) = (InFlight::new(), Slabs::default());
         let leaving = watch::Sender::new(false);
-        let conf = Arc::new(engine_settings(parts.threads, &parts.routes));
+        let upstreams: Vec<_> = parts.routes.iter().filter_map(|route| route.upstream.clone()).collect();
+        let conf = Arc::new(engine_settings(parts.threads, &upstreams));
         let desk = Desk {
             limits: Arc::clone(&limits),
             routes: table(parts.routes),
             clerk: Clerk::new(parts.uploads),
             downloads: parts.downloads,
+            trusted: Trusted::new(parts.trusted_proxies),
             leaving: leaving.subscribe(),
             in_flight: in_flight.clone(),
             slabs: slabs.clone(),
@@ -162,6 +172,7 @@ impl Gateway {
             front: Arc::new(front),
             in_flight,
             slabs,
+            upstreams,
             leaving,
             closed: watch::Sender::new(false),
         }
@@ -177,6 +188,9 @@ impl Gateway {
             tokio::spawn(accepting);
         }
         tokio::spawn(trim(self.slabs.clone(), self.closed.subscribe()));
+        for upstreams in &self.upstreams {
+            tokio::spawn(Arc::clone(upstreams).watch(self.closed.subscribe()));
+        }
         Ok(())
     }
 
@@ -238,15 +252,11 @@ fn table(routes: Vec<Route>) -> Routes<Arc<Route>> {
     }))
 }
 
-fn engine_settings(threads: usize, routes: &[Route]) -> ServerConf {
-    let speaks_tls = routes
-        .iter()
-        .filter_map(|route| route.upstream.as_ref())
-        .any(|upstream| upstream.tls());
+fn engine_settings(threads: usize, upstreams: &[Arc<Upstreams>]) -> ServerConf {
+    let speaks_tls = upstreams.iter().any(|upstreams| upstreams.speak_tls());
     ServerConf {
         threads,
-        // One more try for an upstream connection that had died in the pool.
-        max_retries: 2,
+        max_retries: upstream::ATTEMPTS,
         // The engine reads the certificates of the system at start and panics where one of them is broken: only who needs
         // them shall depend on that.
         ca_file: if speaks_tls { None } else { Some("/dev/null".to_owned()) },

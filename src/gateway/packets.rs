@@ -13,7 +13,7 @@ use super::visit::Visit;
 use crate::bits::{Ack, BodyLength, ContentRange, Fragment, Malformed, Packet, PacketKind, SentSessionId, SessionId};
 use crate::session::{Principal, Target};
 use crate::store::{Key, KeyRefused};
-use crate::upload::{Asked, Body, Fragmented, Uploads};
+use crate::upload::{Asked, Body, Fragmented, Taking, Uploads};
 
 /// Where a packet goes, as its URL says, and who sends it.
 #[derive(Debug)]
@@ -159,7 +159,7 @@ impl Clerk {
         asked: &Result<Asked, KeyRefused>,
         body: &mut impl Body,
     ) -> Result<(Ack, Option<SessionId>), Failed> {
-        if !route.upload {
+        if route.upload != Taking::Yes {
             return Err(Trouble::Disabled.into());
         }
         let packet = head.packet.as_ref().map_err(Clone::clone)?;

@@ -3,7 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::units::knob::settings;
+use ipnet::IpNet;
+
+use crate::units::knob::{choices, settings};
 use crate::units::{HttpOrigin, Secret};
 
 settings! {
@@ -19,6 +21,10 @@ settings! {
         /// as { file = "…" } or { env = "…" }. Without it that is possible on loopback only, for whoever uses this machine.
         #[example = "{ file = \"/run/secrets/admin-token\" }"]
         pub admin_token: Option<Secret> = None,
+        /// Networks or addresses of the proxies in front, whose X-Forwarded-For and X-Forwarded-Proto are believed: the log, and what an
+        /// `upstream` is told, name the client then, and not the proxy. Whoever can connect from there can claim to be anybody.
+        #[example = "[\"10.0.0.0/8\", \"192.0.2.1\"]"]
+        pub trusted_proxies: Vec<IpNet> = Vec::new(),
         /// How long SIGTERM waits for packets in flight, at most; the process ends as soon as the last one is answered. Stay below
         /// the time after which your supervisor kills (30 s in Kubernetes unless configured).
         pub grace_period: Duration = Duration::from_secs(30),
@@ -50,6 +56,23 @@ settings! {
     }
 }
 
+/// Whether a packet may come as a POST.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum MethodOverride {
+    /// Never: a POST is a POST.
+    Off,
+    /// When the request says so.
+    On,
+    /// The same, and what it creates is answered 201.
+    Created,
+}
+
+choices!(MethodOverride {
+    Off => "off",
+    On => "on",
+    Created => "created",
+});
+
 settings! {
     /// Which requests a route takes, and what else its answers say.
     pub struct RouteSettings {
@@ -67,8 +90,15 @@ settings! {
         pub host_id: Option<String> = None,
         /// After how long without an answer from `host_id` a client goes back to the host it started with. In whole seconds.
         pub host_id_fallback_timeout: Duration = Duration::from_secs(24 * 3_600),
+        /// Whether packets may come as a POST with `X-Http-Method-Override: BITS_POST`, from devices whose networks refuse other methods.
+        /// "created": as "on", and a new session is answered 201 then, as some of them expect.
+        pub method_override: MethodOverride = MethodOverride::Off,
         /// Web server to which requests go that are neither BITS uploads nor downloads of this route. Without it they are refused.
         #[example = "\"http://backend:8080\""]
         pub upstream: Option<HttpOrigin> = None,
+        /// Further web servers, which get requests in turn with `upstream`. One that takes no connection is passed over, and asked again every
+        /// five seconds.
+        #[example = "[\"http://10.0.0.1:8080\", \"http://10.0.0.2:8080\"]"]
+        pub upstreams: Vec<HttpOrigin> = Vec::new(),
     }
 }

@@ -10,6 +10,7 @@ use tracing::Level;
 
 use super::Route;
 use super::body::bytes_read;
+use super::forwarded::Origin;
 use super::listener::InFlightGuard;
 use super::rescue::{Rescue, Trouble};
 use crate::bits::{ContentRange, ErrorContext, Hresult, PacketKind};
@@ -52,6 +53,12 @@ pub(super) struct Visit {
     pub(super) in_flight: Option<InFlightGuard>,
     /// Counts it as a packet in flight, if it is one.
     pub(super) packet: Option<InProgress>,
+    /// Who sent it.
+    pub(super) peer: Option<SocketAddr>,
+    /// On whose behalf.
+    pub(super) origin: Option<Origin>,
+    /// Servers of the upstream that did not take it.
+    pub(super) tried: Vec<SocketAddr>,
     pub(super) kind: Kind,
     /// The path as sent, without the query: that may hold secrets.
     pub(super) path: String,
@@ -79,6 +86,9 @@ impl Visit {
             started: Instant::now(),
             in_flight: None,
             packet: None,
+            peer: None,
+            origin: None,
+            tried: Vec::new(),
             kind: Kind::Method(String::new()),
             path: String::new(),
             route: None,
@@ -157,7 +167,7 @@ impl Visit {
     }
 
     fn write(&self, session: &Session) {
-        let client = client(session);
+        let client = self.origin.map(|origin| origin.client);
         let agent = user_agent(session);
         // A macro needs the level as a constant.
         macro_rules! line {
@@ -193,11 +203,6 @@ impl Visit {
 
 fn shown(range: ContentRange) -> String {
     format!("{}..{}/{}", range.first(), range.end(), range.total())
-}
-
-/// The address at the other end of the connection.
-pub(super) fn client(session: &Session) -> Option<SocketAddr> {
-    session.client_addr().and_then(|address| address.as_inet()).copied()
 }
 
 fn shortened(text: &[u8]) -> &[u8] {

@@ -9,12 +9,15 @@ mod kinds;
 
 pub use found::{Entry, Found, Place, Problem, Reading, Table, Value, nearest};
 pub use kinds::Unavailable;
+pub(crate) use kinds::quoted;
 
 /// What a value may be, for the documentation, the schema and the names of the environment variables.
 #[derive(Clone, Debug)]
 pub enum Kind {
     /// `true` or `false`.
     Flag,
+    /// `true`, `false` or one of these words.
+    FlagOr(&'static [&'static str]),
     /// A whole number from `least` to `most`.
     Whole {
         /// Smallest number allowed.

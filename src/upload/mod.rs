@@ -34,7 +34,7 @@ pub use overview::{Detail, Filter, More, Overview, Standing};
 pub use place::{Asked, Coordination, Durability, Place, Rules};
 pub use refused::Refused;
 pub use register::{NotCancelled, Register};
-pub use settings::{MemorySettings, Settings};
+pub use settings::{MemorySettings, Settings, Taking};
 
 use crate::bits::{ContentRange, SessionId};
 use crate::budget::{Budget, Evict};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Coordination, Durability, Rules};
 use crate::units::ByteSize;
-use crate::units::knob::{choices, settings};
+use crate::units::knob::{Found, Kind, Knob, Reading, Shown, Value, choices, quoted, settings};
 
 choices!(Durability {
     Fragment => "fragment",
@@ -16,12 +16,56 @@ choices!(Coordination {
     SingleReplica => "single-replica",
 });
 
+/// What becomes of the packets of a route.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Taking {
+    /// They are carried out.
+    Yes,
+    /// They are refused.
+    No,
+    /// They go to the web server behind the route.
+    Proxy,
+}
+
+impl Knob for Taking {
+    fn kind() -> Kind {
+        Kind::FlagOr(&["proxy"])
+    }
+
+    fn read(found: &Found, reading: &mut Reading<'_>) -> Option<Self> {
+        match &found.value {
+            Value::Flag(true) => Some(Self::Yes),
+            Value::Flag(false) => Some(Self::No),
+            Value::Text(word) | Value::Word(word) if word == "proxy" => Some(Self::Proxy),
+            Value::Word(word) if word == "true" => Some(Self::Yes),
+            Value::Word(word) if word == "false" => Some(Self::No),
+            other => {
+                reading.report(
+                    &found.place,
+                    format!("expected true, false or \"proxy\", found {}", quoted(other)),
+                );
+                None
+            }
+        }
+    }
+
+    fn show(&self) -> Shown {
+        let text = match self {
+            Self::Yes => "true",
+            Self::No => "false",
+            Self::Proxy => "\"proxy\"",
+        };
+        Shown::Text(text.to_owned())
+    }
+}
+
 settings! {
     /// The rules for uploads of a route.
     pub struct Settings {
         /// Whether uploads are taken. false: every packet is answered 501 + 0x80070005; sessions under way wait, until their time-out.
+        /// "proxy": packets go to `upstream` like everything else, such as to the IIS that this route is to replace one day.
         #[key = "upload"]
-        pub enabled: bool = true,
+        pub taking: Taking = Taking::Yes,
         /// Whether an existing file may be replaced. It shows its old content until the last byte of the new one is in.
         pub overwrite: bool = false,
         /// Largest file. Above it: 500 + 0x80200020 on the first fragment. A file has at most 10,000 parts, so larger files have larger
@@ -66,6 +110,11 @@ impl Settings {
     /// Whether what one replica acknowledged is unknown to the next one, which may get the next packet.
     pub fn leaves_parts_behind(&self) -> bool {
         self.durability == Durability::Part && self.coordination == Coordination::Shared
+    }
+
+    /// Whether packets go to the web server behind the route.
+    pub fn passes_packets_on(&self) -> bool {
+        self.taking == Taking::Proxy
     }
 
     /// The rules as the floor takes them.

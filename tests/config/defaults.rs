@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bits_gateway::config::{Flags, Loaded, Settings};
 use bits_gateway::units::ByteSize;
-use bits_gateway::upload::{Coordination, Durability};
+use bits_gateway::upload::{Coordination, Durability, Taking};
 
 use super::{load_text, load_with};
 
@@ -23,7 +23,8 @@ fn without_anything_one_route_is_served_to_this_machine() {
         (route.gateway.path.as_str(), route.store.url.as_str()),
         ("/", "./bits-data")
     );
-    assert!(route.upload.enabled && route.download.enabled && !route.upload.overwrite);
+    assert_eq!(route.upload.taking, Taking::Yes);
+    assert!(route.download.enabled && !route.upload.overwrite);
     assert_eq!(settings, &Settings::default());
     assert!(loaded.warnings.is_empty());
 }
@@ -39,7 +40,8 @@ fn a_route_in_a_file_is_a_drop_box() {
         .unwrap()
         .settings;
     let route = &settings.routes[0];
-    assert!(route.upload.enabled && !route.download.enabled && !route.upload.overwrite);
+    assert_eq!(route.upload.taking, Taking::Yes);
+    assert!(!route.download.enabled && !route.upload.overwrite);
     assert_eq!(route.upload.durability, Durability::Fragment);
     assert_eq!(route.upload.coordination, Coordination::Shared);
     assert_eq!(route.gateway.upstream, None);

@@ -67,7 +67,12 @@ a_token_that_is_soon_guessed: "[server]\nadmin_token = \"hunter2\"\n" =>
     a_number_beyond_reason: "[limits]\nconnections = 99999999999999999999\n" =>
         ["gateway.toml:2:15: limits.connections: expected a whole number from 0 to 4294967295, found a number beyond 64 bits"];
     a_boolean_in_quotes: "[[routes]]\npath = \"/\"\nstore = \"./x\"\nupload = \"yes\"\n" =>
-        ["gateway.toml:4:10: routes[0].upload: expected true or false, found \"yes\""];
+        ["gateway.toml:4:10: routes[0].upload: expected true, false or \"proxy\", found \"yes\""];
+    packets_that_go_to_nobody: "[[routes]]\npath = \"/\"\nstore = \"./x\"\nupload = \"proxy\"\n" =>
+        ["gateway.toml:4:10: routes[0].upload: \"proxy\" needs an `upstream`"];
+    networks_that_are_none: "[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"lb.example\", \"10.0.0.1/8\", \"192.0.2.1\"]\n" =>
+        ["gateway.toml:2:34: server.trusted_proxies[1]: \"lb.example\" is not a network or address, such as \"10.0.0.0/8\", \"192.0.2.1\" or \"fd00::/8\"",
+         "gateway.toml:2:48: server.trusted_proxies[2]: \"10.0.0.1/8\" has bits beyond its prefix: 10.0.0.0/8 is the network"];
     one_address_that_should_be_a_list: "[server]\nlisten = \"127.0.0.1:8080\"\n" =>
         ["gateway.toml:2:10: server.listen: expected a list, found \"127.0.0.1:8080\""];
     a_path_that_is_a_number: "[[routes]]\npath = 1\nstore = \"./x\"\n" =>
@@ -236,7 +241,8 @@ a_token_that_is_soon_guessed: "[server]\nadmin_token = \"hunter2\"\n" =>
         ];
     columns_count_characters: "[[routes]]\npath = \"/ü\"\nstore = \"./ü\"\nhost = \"ä\"\n# ü\n\"ö\" = \"ü\"\n" =>
         [
-            "gateway.toml:6:1: routes[0].ö: unknown key, known here: path, host, host_id, host_id_fallback_timeout, upstream, store, \
+            "gateway.toml:6:1: routes[0].ö: unknown key, known here: path, host, host_id, host_id_fallback_timeout, method_override, upstream, \
+             upstreams, store, \
              staging, reserved_prefix, multipart_lifetime, store_options, upload, overwrite, max_upload_size, max_fragment_size, \
              session_timeout, closed_session_memory, part_size, durability, coordination, download, notify",
         ];

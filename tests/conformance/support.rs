@@ -11,11 +11,11 @@ use bits_gateway::bits::{Ack, HostId, SessionId};
 use bits_gateway::budget::Budget;
 use bits_gateway::client::raw::Packet;
 use bits_gateway::clock::SystemClock;
-use bits_gateway::gateway::{Clerk, Destination, PacketHead, Route};
+use bits_gateway::gateway::{Clerk, Destination, MethodOverride, PacketHead, Route};
 use bits_gateway::metrics::Metrics;
 use bits_gateway::session::Principal;
 use bits_gateway::store::{Key, Name, Settings, Store};
-use bits_gateway::upload::{Body, BodyBroken, Coordination, Durability, Place, Rules, Uploads};
+use bits_gateway::upload::{Body, BodyBroken, Coordination, Durability, Place, Rules, Taking, Uploads};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -202,7 +202,7 @@ pub trait Door {
 #[derive(Clone)]
 pub struct Room {
     pub place: Arc<Place>,
-    pub upload: bool,
+    pub upload: Taking,
     pub host_id: Option<HostId>,
     pub open: Arc<AtomicBool>,
 }
@@ -231,7 +231,7 @@ impl Room {
         };
         Self {
             place: Arc::new(place),
-            upload: true,
+            upload: Taking::Yes,
             host_id: None,
             open: Arc::new(AtomicBool::new(true)),
         }
@@ -254,7 +254,10 @@ impl Room {
 
     /// Without uploads.
     pub fn disabled(self) -> Self {
-        Self { upload: false, ..self }
+        Self {
+            upload: Taking::No,
+            ..self
+        }
     }
 
     fn placed(self, change: impl FnOnce(&mut Place)) -> Self {
@@ -276,6 +279,7 @@ impl Room {
             host: None,
             host_id: self.host_id.clone(),
             upload: self.upload,
+            method_override: MethodOverride::Off,
             download: true,
             upstream: None,
             open: Arc::clone(&self.open),

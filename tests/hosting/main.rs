@@ -9,3 +9,4 @@ mod patience;
 mod process;
 mod rooms;
 mod support;
+mod upstreams;

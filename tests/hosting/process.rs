@@ -266,7 +266,9 @@ fn a_program_that_never_became_ready_ends_at_sigterm_too() {
         .answer();
     assert_eq!((answer.status, answer.header("Retry-After")), (503, Some("5")));
     program.line("the store failed its probe", "route", "/up/");
-    assert!(program.page("/readyz").1.starts_with("[-] store of /up/: "));
+    until("it tells why it is not ready", || {
+        program.page("/readyz").1.starts_with("[-] store of /up/: ")
+    });
     program.signal(Signal::TERM);
     assert_eq!(program.end().code(), Some(0));
 }
@@ -361,9 +363,13 @@ fn admin_pages_are_there_while_the_front_is_full() {
 fn it_has_as_many_workers_as_it_is_told() {
     let mut program = Program::start(&Config::new().with("threads", "3"));
     program.wait_until_ready();
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", program.child.id())).expect("it runs");
-    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    assert_eq!(names.filter(|name| name.trim_end() == "worker").count(), 3);
+    let workers = || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", program.child.id())).expect("it runs");
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        names.filter(|name| name.trim_end() == "worker").count()
+    };
+    // A thread has its name a moment after it was begun.
+    until("all have their names", || workers() == 3);
 }
 
 #[test]

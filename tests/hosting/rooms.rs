@@ -7,8 +7,11 @@ use std::thread;
 
 use bits_gateway::bits::HostId;
 use bits_gateway::gateway::{Limits, Route};
+use bits_gateway::upload::Taking;
 
-use crate::support::{Client, House, PATIENCE, PROTOCOL, content, create, fragment, of_protocol, packet, ping, route};
+use crate::support::{
+    Client, House, PATIENCE, PROTOCOL, content, create, fragment, of_protocol, packet, ping, route, upstreams,
+};
 
 fn get(path: &str, more: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: h\r\n{more}\r\n")
@@ -63,7 +66,7 @@ fn upstream(answer: &'static str) -> (SocketAddr, thread::JoinHandle<String>) {
 
 fn route_to(upstream: SocketAddr) -> Route {
     Route {
-        upstream: Some(format!("http://{upstream}").parse().expect("an origin")),
+        upstream: Some(upstreams(&[upstream])),
         ..route("/up/")
     }
 }
@@ -217,7 +220,7 @@ fn packets_never_go_to_the_upstream() {
         .local_addr()
         .expect("bound");
     let closed = Route {
-        upload: false,
+        upload: Taking::No,
         ..route_to(nobody)
     };
     let house = House::serving(Limits::default(), vec![closed]);
@@ -238,7 +241,7 @@ fn a_route_without_uploads_refuses_every_packet() {
     let house = House::serving(
         Limits::default(),
         vec![Route {
-            upload: false,
+            upload: Taking::No,
             ..route("/up/")
         }],
     );
@@ -303,7 +306,7 @@ fn a_host_id_is_told_and_answers_as_well() {
             ..route("/up/")
         },
         Route {
-            upload: false,
+            upload: Taking::No,
             ..route("/")
         },
     ];

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use bits_gateway::budget::Budget;
 use bits_gateway::clock::SystemClock;
 use bits_gateway::download::Downloads;
-use bits_gateway::gateway::{Door, Gateway, Limits, Parts, Route};
+use bits_gateway::gateway::{Door, Gateway, Limits, MethodOverride, Parts, Route, Upstreams};
 use bits_gateway::metrics::Metrics;
 use bits_gateway::store::Store;
 use bits_gateway::telemetry::Packets;
-use bits_gateway::upload::{Coordination, Durability, Place, Rules, Uploads};
+use bits_gateway::upload::{Coordination, Durability, Place, Rules, Taking, Uploads};
 
 /// How long anything may take before a test gives up. Far more than it takes: the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -44,6 +44,11 @@ impl House {
     }
 
     pub(crate) fn serving(limits: Limits, routes: Vec<Route>) -> Self {
+        Self::behind(&[], limits, routes)
+    }
+
+    /// With proxies in front whose word counts.
+    pub(crate) fn behind(proxies: &[&str], limits: Limits, routes: Vec<Route>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -60,6 +65,7 @@ impl House {
                 routes,
                 uploads: Uploads::new(budget.clone(), Arc::new(SystemClock), metrics.clone()),
                 downloads: Downloads::new(budget, PATIENCE),
+                trusted_proxies: proxies.iter().map(|proxy| proxy.parse().expect("a network")).collect(),
                 access_log: Packets::All,
                 metrics: metrics.clone(),
                 threads: 2,
@@ -126,12 +132,21 @@ pub(crate) fn route(path: &str) -> Route {
         }),
         host: None,
         host_id: None,
-        upload: true,
+        upload: Taking::Yes,
+        method_override: MethodOverride::Off,
         download: false,
         upstream: None,
         open: Arc::new(AtomicBool::new(true)),
         trouble: Arc::default(),
     }
+}
+
+/// These web servers.
+pub(crate) fn upstreams(addresses: &[SocketAddr]) -> Arc<Upstreams> {
+    let origins = addresses
+        .iter()
+        .map(|address| format!("http://{address}").parse().expect("an origin"));
+    Arc::new(Upstreams::new(origins.collect()))
 }
 
 /// Waits until `done`, which is asked again and again.

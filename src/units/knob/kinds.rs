@@ -1,10 +1,12 @@
 //! How the plain types are read and shown.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use super::{Found, Kind, Knob, Reading, Shown, Value};
 use crate::units::{ByteSize, HttpOrigin, Secret, SecretOr, SecretSource, parse_duration, show_duration};
@@ -139,6 +141,37 @@ impl Knob for SocketAddr {
                     "{text:?} is not an address: an IP address and a port, such as \"127.0.0.1:8080\" or \"[::]:8080\""
                 )
             })
+        })
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Text(in_quotes(&self.to_string()))
+    }
+}
+
+impl Knob for IpNet {
+    fn kind() -> Kind {
+        Kind::Form {
+            called: "a network",
+            pattern: "^[0-9A-Fa-f.:]+(/[0-9]+)?$",
+        }
+    }
+
+    fn read(found: &Found, reading: &mut Reading<'_>) -> Option<Self> {
+        parse(found, reading, |text| {
+            let network = text.parse::<Self>().ok();
+            let address = || text.parse::<IpAddr>().ok().map(Self::from);
+            let network = network.or_else(address).ok_or_else(|| {
+                format!("{text:?} is not a network or address, such as \"10.0.0.0/8\", \"192.0.2.1\" or \"fd00::/8\"")
+            })?;
+            if network.trunc() == network {
+                Ok(network)
+            } else {
+                Err(format!(
+                    "{text:?} has bits beyond its prefix: {} is the network",
+                    network.trunc()
+                ))
+            }
         })
     }
 
@@ -398,7 +431,7 @@ fn parse<T>(found: &Found, reading: &mut Reading<'_>, parse: impl FnOnce(&str) -
 }
 
 /// What was found instead: text by its words, anything else by its kind.
-fn quoted(value: &Value) -> String {
+pub(crate) fn quoted(value: &Value) -> String {
     match value {
         Value::Text(text) | Value::Word(text) => format!("{text:?}"),
         Value::Whole(number) => number.to_string(),
