@@ -196,6 +196,7 @@ impl App {
             routes,
             uploads: uploads.clone(),
             downloads: Downloads::new(budget.clone(), settings.limits.upload.memory_wait),
+            proxy_protocol: settings.server.proxy_protocol,
             trusted_proxies: settings.server.trusted_proxies.clone(),
             access_log: settings.log.packets,
             metrics: metrics.clone(),

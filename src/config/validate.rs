@@ -168,6 +168,12 @@ impl Check<'_> {
                 );
             }
         }
+        if server.proxy_protocol && server.trusted_proxies.is_empty() {
+            self.report(
+                "server.proxy_protocol",
+                "needs `trusted_proxies`: nobody else's announcement is believed",
+            );
+        }
         if server.threads > 1_024 {
             self.report("server.threads", "at most 1024; 0 means one for each core");
         }

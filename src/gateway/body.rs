@@ -272,8 +272,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let client = TcpStream::connect(listener.local_addr().expect("bound"));
         let (client, accepted) = tokio::join!(client, listener.accept());
-        let (stream, _) = accepted.expect("a client");
-        let connection = Connection::new(stream, &Limits::default(), &Arc::new(Crowd::of(1)), ());
+        let (stream, address) = accepted.expect("a client");
+        let connection = Connection::new(stream, address, &Limits::default(), &Arc::new(Crowd::of(1)), ());
         (client.expect("a listener"), connection)
     }
 

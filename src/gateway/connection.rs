@@ -9,6 +9,7 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,6 +43,7 @@ const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nServer: bits-gatewa
 /// The socket of a connection.
 pub(super) struct Connection {
     line: Arc<Mutex<Line>>,
+    client: SocketAddr,
     pulse: Arc<Pulse>,
     digest: Arc<SocketDigest>,
     established: SystemTime,
@@ -79,14 +81,16 @@ impl Line {
 }
 
 impl Connection {
-    /// Takes over an accepted socket; `slot` is dropped when it is closed.
+    /// Takes over the socket of `client`, however that is known; `slot` is dropped when it is closed.
     pub(super) fn new(
         stream: TcpStream,
+        client: SocketAddr,
         limits: &Limits,
         crowd: &Arc<Crowd>,
         slot: impl Send + Sync + 'static,
     ) -> Self {
         Self {
+            client,
             pulse: Arc::new(Pulse::new(Arc::clone(crowd))),
             digest: Arc::new(SocketDigest::from_raw_fd(stream.as_raw_fd())),
             established: SystemClock.now().into(),
@@ -100,6 +104,11 @@ impl Connection {
                 body: None,
             })),
         }
+    }
+
+    /// Who is at the other end: the one whom a load balancer announced, if it did.
+    pub(super) const fn client(&self) -> SocketAddr {
+        self.client
     }
 
     /// What the connection is doing.

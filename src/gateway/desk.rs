@@ -232,9 +232,9 @@ fn check(session: &Session, visit: &Visit) -> Result<(), super::framing::Doubt> 
     .check()
 }
 
-/// The address at the other end of the connection.
+/// Who is at the other end of the connection.
 fn peer(session: &Session) -> Option<SocketAddr> {
-    session.client_addr().and_then(|address| address.as_inet()).copied()
+    Some(Connection::below(&**session.stream()?)?.client())
 }
 
 /// The host that is asked, with its port; our own address where an old client names none.

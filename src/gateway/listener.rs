@@ -11,10 +11,12 @@ use pingora::protocols::http::ServerSession;
 use pingora::proxy::HttpProxy;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
+use super::announced::announced;
 use super::connection::{Connection, linger};
 use super::desk::Desk;
+use super::forwarded::Trusted;
 use super::limits::Limits;
 use super::pulse::{Crowd, Phase};
 use crate::metrics::{Metrics, Rejection};
@@ -83,6 +85,8 @@ impl From<Door> for StdListener {
 /// What connections need of the house.
 pub(super) struct House {
     pub(super) limits: Arc<Limits>,
+    /// Whose connections begin with an announcement of the client.
+    pub(super) announcers: Trusted,
     /// Whether the process is on its way out: answers then end their connections.
     pub(super) leaving: watch::Receiver<bool>,
     pub(super) metrics: Metrics,
@@ -137,9 +141,8 @@ impl Front {
         let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
         if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
             let kept = (slot, self.house.metrics.connection_opens());
-            let connection = Connection::new(stream, &self.house.limits, &self.crowd, kept);
             let front = Arc::clone(self);
-            tokio::spawn(async move { front.converse(connection, peer).await });
+            tokio::spawn(async move { front.receive(stream, peer, kept).await });
             return;
         }
         self.house.metrics.connection_rejected(Rejection::Limit);
@@ -149,6 +152,23 @@ impl Front {
             let _ = stream.try_write(&self.house.full);
             tokio::spawn(linger(stream, (TURNED_AWAY_BYTES, self.house.limits.linger), slot));
         }
+    }
+
+    /// Finds out who is there, and answers.
+    async fn receive(&self, mut stream: TcpStream, peer: SocketAddr, kept: impl Send + Sync + 'static) {
+        let mut client = peer;
+        if self.house.announcers.contains(peer.ip()) {
+            match timeout(self.house.limits.header_timeout, announced(&mut stream)).await {
+                Ok(Ok(named)) => client = named.unwrap_or(peer),
+                Ok(Err(error)) => {
+                    tracing::info!(target: "bits_gateway::access", client = %peer, reason = "unannounced", why = %error, "request");
+                    return self.house.metrics.connection_rejected(Rejection::Malformed);
+                }
+                Err(_) => return self.house.metrics.connection_rejected(Rejection::HeaderTimeout),
+            }
+        }
+        let connection = Connection::new(stream, client, &self.house.limits, &self.crowd, kept);
+        self.converse(connection, client).await;
     }
 
     /// Answers request after request.

@@ -4,6 +4,7 @@
 //! `packets` or `files` has another room carry it out and `answer` sends what came of it; whatever fails on the way is
 //! turned into an answer by `rescue` alone. `connection` watches over what the engine does not time.
 
+mod announced;
 mod answer;
 mod body;
 mod connection;
@@ -123,6 +124,8 @@ pub struct Parts {
     pub downloads: Downloads,
     /// The proxies in front of us whose word counts about whom they speak for.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether connections of those proxies begin with an announcement (PROXY protocol).
+    pub proxy_protocol: bool,
     /// Which requests the log tells of.
     pub access_log: Packets,
     /// Where everything is counted.
@@ -145,6 +148,7 @@ impl Gateway {
     /// A desk that has not opened yet.
     pub fn new(parts: Parts) -> Self {
         let limits = Arc::new(parts.limits);
+        let trusted = Trusted::new(parts.trusted_proxies);
         let (in_flight, slabs) = (InFlight::new(), Slabs::default());
         let leaving = watch::Sender::new(false);
         let upstreams: Vec<_> = parts.routes.iter().filter_map(|route| route.upstream.clone()).collect();
@@ -154,7 +158,7 @@ impl Gateway {
             routes: table(parts.routes),
             clerk: Clerk::new(parts.uploads),
             downloads: parts.downloads,
-            trusted: Trusted::new(parts.trusted_proxies),
+            trusted: trusted.clone(),
             leaving: leaving.subscribe(),
             in_flight: in_flight.clone(),
             slabs: slabs.clone(),
@@ -163,6 +167,11 @@ impl Gateway {
         };
         let house = House {
             limits,
+            announcers: if parts.proxy_protocol {
+                trusted
+            } else {
+                Trusted::default()
+            },
             leaving: leaving.subscribe(),
             metrics: parts.metrics,
             full: full_house(),

@@ -25,6 +25,9 @@ settings! {
         /// `upstream` is told, name the client then, and not the proxy. Whoever can connect from there can claim to be anybody.
         #[example = "[\"10.0.0.0/8\", \"192.0.2.1\"]"]
         pub trusted_proxies: Vec<IpNet> = Vec::new(),
+        /// Whether connections from `trusted_proxies` begin with the PROXY protocol (version 1 or 2), by which a load balancer that does not speak
+        /// HTTP announces its client. One that does not begin so is closed then.
+        pub proxy_protocol: bool = false,
         /// How long SIGTERM waits for packets in flight, at most; the process ends as soon as the last one is answered. Stay below
         /// the time after which your supervisor kills (30 s in Kubernetes unless configured).
         pub grace_period: Duration = Duration::from_secs(30),

@@ -29,6 +29,7 @@ impl Server {
             routes: house.rooms.iter().map(|room| room.route()).collect(),
             uploads: house.uploads.clone(),
             downloads: Downloads::new(Budget::new(64 << 20, PATIENCE), PATIENCE),
+            proxy_protocol: false,
             trusted_proxies: Vec::new(),
             access_log: Packets::All,
             metrics: Metrics::new(house.rooms.iter().map(|room| room.place.route.as_str())),

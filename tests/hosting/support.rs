@@ -49,6 +49,15 @@ impl House {
 
     /// With proxies in front whose word counts.
     pub(crate) fn behind(proxies: &[&str], limits: Limits, routes: Vec<Route>) -> Self {
+        Self::built(proxies, false, limits, routes)
+    }
+
+    /// With load balancers in front that announce whom each connection is from.
+    pub(crate) fn announced_by(balancers: &[&str], routes: Vec<Route>) -> Self {
+        Self::built(balancers, true, Limits::default(), routes)
+    }
+
+    fn built(proxies: &[&str], proxy_protocol: bool, limits: Limits, routes: Vec<Route>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -65,6 +74,7 @@ impl House {
                 routes,
                 uploads: Uploads::new(budget.clone(), Arc::new(SystemClock), metrics.clone()),
                 downloads: Downloads::new(budget, PATIENCE),
+                proxy_protocol,
                 trusted_proxies: proxies.iter().map(|proxy| proxy.parse().expect("a network")).collect(),
                 access_log: Packets::All,
                 metrics: metrics.clone(),

@@ -181,6 +181,35 @@ fn what_a_stranger_says_of_itself_is_not_passed_on_and_what_a_trusted_proxy_says
 }
 
 #[test]
+fn a_load_balancer_announces_whom_a_connection_is_from() {
+    let server = WebServer::begin("a");
+    let house = House::announced_by(&["127.0.0.1/32"], vec![route_to(&[server.address])]);
+    for (announcement, client) in [
+        (&b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 80\r\n"[..], "192.0.2.7"),
+        (b"PROXY UNKNOWN\r\n", "127.0.0.1"),
+        (
+            b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x08\x0a\0\0\x01\x12\x34\0\x50",
+            "192.0.2.8",
+        ),
+    ] {
+        let mut connection = house.connect();
+        connection.send(announcement).send(get(""));
+        assert_eq!(connection.answer().status, 200);
+        assert_eq!(header(&server.head(), "X-Forwarded-For"), Some(client));
+        assert_eq!(connection.send(ping()).answer().status, 200, "it is announced once");
+    }
+    assert!(house.connect().send(ping()).is_over(), "without an announcement");
+    until("it is counted", || {
+        house.metric("bitsgw_connections_rejected_total{reason=\"malformed\"}") == "1"
+    });
+    let strangers = House::announced_by(&["192.0.2.1/32"], vec![route("/up/")]);
+    assert_eq!(strangers.connect().send(ping()).answer().status, 200);
+    let mut liar = strangers.connect();
+    liar.send("PROXY TCP4 192.0.2.7 10.0.0.1 4711 80\r\n").send(ping());
+    assert_ne!(liar.try_answer().map(|answer| answer.status), Some(200));
+}
+
+#[test]
 fn what_speaks_of_one_connection_is_not_passed_on_in_either_direction() {
     let server = WebServer::begin("a");
     let house = House::serving(Limits::default(), vec![route_to(&[server.address])]);
