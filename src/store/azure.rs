@@ -1,8 +1,10 @@
 //! Azure Blob Storage: parts are blocks, and completing is committing a list of them.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
-use http::{Method, Request};
+use http::{Method, Request, Uri};
 use object_store::azure::{AzureAuthorizer, MicrosoftAzure};
 use object_store::client::{HttpClient, HttpRequest, HttpRequestBody};
 use object_store::{ObjectStore, PutPayload, path::Path};
@@ -11,8 +13,8 @@ use url::Url;
 use super::bucket::Bucket;
 use super::objects::{CONTENT_DISPOSITION, CONTENT_TYPE, SESSION_METADATA};
 use super::records::bare;
-use super::remote::{self, Attempt, Publication};
-use super::{CompleteError, Error, Terms};
+use super::remote::{self, Answer, Attempt, Publication};
+use super::{CompleteError, Error, Terms, xml};
 use crate::bits::SessionId;
 use crate::clock::{Timestamp, random_id};
 use crate::session::{Before, ObjectTag};
@@ -39,14 +41,27 @@ impl AzureBucket {
         }
     }
 
-    /// Put Block List, not yet authorised. The session is named with the commit: blocks have no metadata.
-    fn commit(&self, path: &Path, session: SessionId, terms: Terms<'_>, body: String) -> Result<HttpRequest, Error> {
+    /// Where the list of the blocks of a blob is.
+    fn block_list(&self, path: &Path, query: &str) -> Result<Uri, Error> {
         let mut url = self.container.clone();
         // A URL with a host has segments.
         url.path_segments_mut()
             .map_err(|()| remote::unbuilt("no path"))?
             .extend(path.as_ref().split('/'));
-        url.set_query(Some("comp=blocklist"));
+        url.set_query(Some(query));
+        url.as_str().parse().map_err(remote::unbuilt)
+    }
+
+    /// Makes a request that `object_store` has no call for.
+    async fn send(&self, mut request: HttpRequest) -> Result<Answer, Error> {
+        let credential = self.store.credentials().get_credential().await?;
+        let authorizer = AzureAuthorizer::new(&credential, &self.account);
+        authorizer.try_authorize(&mut request)?;
+        remote::send(&self.client, request).await
+    }
+
+    /// Put Block List, not yet authorised. The session is named with the commit: blocks have no metadata.
+    fn commit(&self, path: &Path, session: SessionId, terms: Terms<'_>, body: String) -> Result<HttpRequest, Error> {
         let condition = match terms.before {
             Before::Absent => (IF_NONE_MATCH, "*".to_owned()),
             Before::Present(tag) => (
@@ -72,7 +87,7 @@ impl AzureBucket {
         ];
         let mut request = Request::new(HttpRequestBody::from(body));
         *request.method_mut() = Method::PUT;
-        *request.uri_mut() = url.as_str().parse().map_err(remote::unbuilt)?;
+        *request.uri_mut() = self.block_list(path, "comp=blocklist")?;
         request.extensions_mut().insert(terms.by);
         for (name, value) in headers {
             request
@@ -83,14 +98,21 @@ impl AzureBucket {
     }
 
     /// One attempt at Put Block List.
-    async fn attempt(&self, mut request: HttpRequest, size: u64) -> Result<ObjectTag, Attempt> {
-        let credential = self.store.credentials().get_credential().await.map_err(Error::from)?;
-        let authorizer = AzureAuthorizer::new(&credential, &self.account);
-        authorizer.try_authorize(&mut request).map_err(Error::from)?;
-        let answer = remote::send(&self.client, request).await?;
-        // Another commit to the blob, or a week: Azure drops blocks for both.
+    async fn attempt(
+        &self,
+        path: &Path,
+        parts: &[RecordedPart],
+        request: HttpRequest,
+        size: u64,
+    ) -> Result<ObjectTag, Attempt> {
+        let answer = self.send(request).await?;
+        // Another commit to the blob, or a week: Azure drops blocks for both. Ours drops them, too.
         if answer.status == 400 && answer.body.contains("InvalidBlockList") {
-            return Err(Error::UnknownUpload.into());
+            return Err(if self.some_wait(path, parts).await? {
+                Attempt::InvalidPart("InvalidBlockList".to_owned())
+            } else {
+                Error::UnknownUpload.into()
+            });
         }
         if answer.status == 400 && answer.body.contains("InvalidBlockId") {
             return Err(Attempt::InvalidPart("InvalidBlockId".to_owned()));
@@ -105,6 +127,22 @@ impl AzureBucket {
             version: answer.header("x-ms-version-id"),
             size,
         })
+    }
+
+    /// Whether some of the parts still wait for a commit. A commit leaves none behind: then these parts were never committed, and those
+    /// that are missing were dropped before the last one came. Nothing else tells: a block is taken whether there are others or not.
+    async fn some_wait(&self, path: &Path, parts: &[RecordedPart]) -> Result<bool, Error> {
+        let mut request = Request::new(HttpRequestBody::empty());
+        *request.uri_mut() = self.block_list(path, "comp=blocklist&blocklisttype=uncommitted")?;
+        let waiting = match self.send(request).await?.accepted() {
+            Ok(answer) => answer.body,
+            Err(Error::NotFound) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let waiting: HashSet<_> = xml::elements(&waiting, "Name").collect();
+        Ok(parts
+            .iter()
+            .any(|part| waiting.contains(base64(part.id().0.as_bytes()).as_str())))
     }
 }
 
@@ -177,7 +215,7 @@ impl Bucket for AzureBucket {
         let request = self.commit(path, session, terms, list_of(parts))?;
         let mut publication = Publication::new(&self.store, path, session, size, terms);
         loop {
-            match self.attempt(request.clone(), size).await {
+            match self.attempt(path, parts, request.clone(), size).await {
                 Ok(tag) => return Ok(tag),
                 Err(failed) => {
                     if let Some(tag) = publication.judge(failed).await? {

@@ -42,6 +42,7 @@ const BEHAVIOURS: &[(&str, Behaviour)] = behaviours![
     a_completion_replaces_only_what_was_there,
     a_completion_whose_answer_was_lost_is_repeated,
     an_unknown_upload_is_told_apart,
+    an_upload_that_lost_some_of_its_parts_was_not_completed,
     unfinished_uploads_are_listed_by_their_key,
     an_unfinished_upload_stands_in_nobodys_way,
     a_small_file_is_created_only_where_nothing_is,
@@ -508,6 +509,33 @@ async fn an_unknown_upload_is_told_apart(store: Store) {
         assert!(matches!(result, Err(CompleteError::UnknownUpload)), "{result:?}");
         assert!(store.look(&key).await.unwrap().is_none());
     }
+}
+
+/// Where an upload is not known until it is committed, the commit of another one drops its parts, and later ones are taken all the same. To
+/// take that for an upload that was completed would be to tell of a file that is nowhere.
+async fn an_upload_that_lost_some_of_its_parts_was_not_completed(store: Store) {
+    if store.forgets_uploads() {
+        return;
+    }
+    let (key, session) = (key("swept away"), id());
+    let begun = store.begin(&key, session).await.unwrap();
+    let (mut parts, _) = upload(&store, &key, &begun, &[0]).await;
+    let other = store
+        .put_file(&key, id(), chunks("other"), Terms::whenever(&Before::Absent))
+        .await
+        .unwrap();
+    let range = PartRange {
+        index: 1,
+        from: parts[0].end(),
+        to: parts[0].end() + 3,
+    };
+    let later = store.put_part(&key, &begun, range, chunks("abc")).await.unwrap();
+    parts.push(RecordedPart(later, range.to));
+    let before = Before::Present(other);
+    let result = store
+        .complete(&key, session, &begun, &parts, Terms::whenever(&before), None)
+        .await;
+    assert!(matches!(result, Err(CompleteError::InvalidPart(_))), "{result:?}");
 }
 
 async fn unfinished_uploads_are_listed_by_their_key(store: Store) {
