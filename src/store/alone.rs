@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
@@ -11,31 +12,51 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UpdateVersion,
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::records::bare;
 
 /// Locks for names: a collision makes two writes wait for each other.
 const SHARDS: usize = 64;
 
+/// The right to be the only writer of a name.
+pub(super) struct Locks(Vec<Arc<Mutex<()>>>);
+
+impl Default for Locks {
+    fn default() -> Self {
+        Self((0..SHARDS).map(|_| Arc::default()).collect())
+    }
+}
+
+impl Locks {
+    /// Waits for whoever writes `path`.
+    pub(super) async fn only(&self, path: &Path) -> OwnedMutexGuard<()> {
+        let mut hasher = DefaultHasher::new();
+        path.hash(&mut hasher);
+        // Less than SHARDS, so it fits.
+        let lock = &self.0[(hasher.finish() % SHARDS as u64) as usize];
+        Arc::clone(lock).lock_owned().await
+    }
+}
+
 /// Objects whose conditions are the store's business until it is told otherwise.
 pub(super) struct Alone<S> {
-    objects: S,
+    objects: Arc<S>,
     looks: AtomicBool,
-    names: Vec<Mutex<()>>,
+    names: Locks,
 }
 
 impl<S: ObjectStore> Alone<S> {
     pub(super) fn new(objects: S) -> Self {
         Self {
-            objects,
+            objects: Arc::new(objects),
             looks: AtomicBool::new(false),
-            names: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            names: Locks::default(),
         }
     }
 
     /// The objects, as the store has them.
-    pub(super) const fn objects(&self) -> &S {
+    pub(super) fn objects(&self) -> &S {
         &self.objects
     }
 
@@ -46,15 +67,6 @@ impl<S: ObjectStore> Alone<S> {
 
     pub(super) fn looks(&self) -> bool {
         self.looks.load(Ordering::Relaxed)
-    }
-
-    /// The lock of a name. A write that nobody waits for any more gives it back before the store is done with it: what comes of it then
-    /// is told by the next look, as after an answer that was lost.
-    fn name(&self, path: &Path) -> &Mutex<()> {
-        let mut hasher = DefaultHasher::new();
-        path.hash(&mut hasher);
-        // Less than SHARDS, so it fits.
-        &self.names[(hasher.finish() % SHARDS as u64) as usize]
     }
 
     async fn holds(&self, path: &Path, mode: &PutMode) -> Result<()> {
@@ -95,10 +107,21 @@ impl<S: ObjectStore> ObjectStore for Alone<S> {
         if !self.looks() || matches!(options.mode, PutMode::Overwrite) {
             return self.objects.put_opts(location, payload, options).await;
         }
-        let _only_one = self.name(location).lock().await;
+        let only_one = self.names.only(location).await;
         self.holds(location, &options.mode).await?;
         options.mode = PutMode::Overwrite;
-        self.objects.put_opts(location, payload, options).await
+        let (objects, location) = (Arc::clone(&self.objects), location.clone());
+        // To stop waiting for it would not stop the store: a write that nobody waits for any more keeps its name until it has ended, or it
+        // could undo one that came after it.
+        let put = tokio::spawn(async move {
+            let put = objects.put_opts(&location, payload, options).await;
+            drop(only_one);
+            put
+        });
+        put.await.map_err(|ended| Error::Generic {
+            store: "alone",
+            source: ended.into(),
+        })?
     }
 
     async fn put_multipart_opts(
@@ -144,15 +167,31 @@ impl<S: fmt::Display> fmt::Display for Alone<S> {
 
 #[cfg(test)]
 mod tests {
-    use futures::future::join_all;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use futures::future::{join, join_all};
     use object_store::ObjectStoreExt;
     use object_store::memory::InMemory;
+    use tokio::sync::Notify;
 
     use super::*;
+    use crate::bits::SessionId;
+    use crate::clock::{Timestamp, random_id};
+    use crate::session::{Before, ObjectTag};
+    use crate::staging::{PartId, PartRange, RecordedPart, UploadId};
+    use crate::store::bucket::Bucket;
+    use crate::store::memory::MemoryBucket;
+    use crate::store::objects::look_at;
+    use crate::store::{self, CompleteError, Key, Store, Terms};
 
     /// A store that knows no conditions.
     #[derive(Debug)]
-    struct Deaf(InMemory);
+    struct Deaf {
+        objects: InMemory,
+        /// Until then it is at work on what is called slow.
+        done: Arc<Notify>,
+    }
 
     impl fmt::Display for Deaf {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -166,7 +205,10 @@ mod tests {
             assert!(matches!(options.mode, PutMode::Overwrite), "a condition was sent");
             // Others have their turn meanwhile.
             tokio::task::yield_now().await;
-            self.0.put_opts(location, payload, options).await
+            if payload.iter().any(|chunk| chunk == "slow") {
+                self.done.notified().await;
+            }
+            self.objects.put_opts(location, payload, options).await
         }
 
         async fn put_multipart_opts(
@@ -174,35 +216,45 @@ mod tests {
             at: &Path,
             options: PutMultipartOptions,
         ) -> Result<Box<dyn MultipartUpload>> {
-            self.0.put_multipart_opts(at, options).await
+            self.objects.put_multipart_opts(at, options).await
         }
 
         async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
             tokio::task::yield_now().await;
-            self.0.get_opts(location, options).await
+            self.objects.get_opts(location, options).await
         }
 
         fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-            self.0.delete_stream(locations)
+            self.objects.delete_stream(locations)
         }
 
         fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-            self.0.list(prefix)
+            self.objects.list(prefix)
         }
 
         async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-            self.0.list_with_delimiter(prefix).await
+            self.objects.list_with_delimiter(prefix).await
         }
 
         async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-            self.0.copy_opts(from, to, options).await
+            self.objects.copy_opts(from, to, options).await
         }
     }
 
     fn looking() -> Alone<Deaf> {
-        let alone = Alone::new(Deaf(InMemory::new()));
+        let alone = Alone::new(Deaf {
+            objects: InMemory::new(),
+            done: Arc::default(),
+        });
         alone.look(true);
         alone
+    }
+
+    fn over(put: &PutResult) -> PutMode {
+        PutMode::Update(UpdateVersion {
+            e_tag: put.e_tag.clone(),
+            version: None,
+        })
     }
 
     #[tokio::test]
@@ -228,22 +280,124 @@ mod tests {
     #[tokio::test]
     async fn an_object_is_replaced_only_at_the_version_that_was_read() {
         let (alone, path) = (looking(), Path::from("x"));
-        let update = |put: &PutResult| {
-            PutMode::Update(UpdateVersion {
-                e_tag: put.e_tag.clone(),
-                version: None,
-            })
-        };
         let first = alone.put(&path, "first".into()).await.unwrap();
         let second = alone
-            .put_opts(&path, "second".into(), update(&first).into())
+            .put_opts(&path, "second".into(), over(&first).into())
             .await
             .unwrap();
-        let stale = alone.put_opts(&path, "stale".into(), update(&first).into()).await;
+        let stale = alone.put_opts(&path, "stale".into(), over(&first).into()).await;
         assert!(matches!(stale, Err(Error::Precondition { .. })));
         assert_eq!(alone.get(&path).await.unwrap().bytes().await.unwrap(), "second");
         alone.delete(&path).await.unwrap();
-        let gone = alone.put_opts(&path, "late".into(), update(&second).into()).await;
+        let gone = alone.put_opts(&path, "late".into(), over(&second).into()).await;
         assert!(matches!(gone, Err(Error::Precondition { .. })));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_nobody_waits_for_any_more_undoes_none_that_comes_later() {
+        let (alone, path) = (looking(), Path::from("x"));
+        let brief = |put| tokio::time::timeout(Duration::from_secs(1), put);
+        let first = alone.put(&path, "first".into()).await.unwrap();
+        let slow = brief(alone.put_opts(&path, "slow".into(), over(&first).into())).await;
+        assert!(slow.is_err(), "it was given up");
+        let later = brief(alone.put_opts(&path, "later".into(), over(&first).into())).await;
+        assert!(later.is_err(), "nobody writes while the store is at it");
+        alone.objects().done.notify_one();
+        let later = alone.put_opts(&path, "later".into(), over(&first).into()).await;
+        assert!(matches!(later, Err(Error::Precondition { .. })));
+        assert_eq!(alone.get(&path).await.unwrap().bytes().await.unwrap(), "slow");
+    }
+
+    /// A bucket that completes uploads whatever the destination is.
+    #[derive(Debug, Default)]
+    struct Blind(MemoryBucket);
+
+    #[async_trait]
+    impl Bucket for Blind {
+        fn objects(&self) -> &dyn ObjectStore {
+            &self.0
+        }
+
+        async fn begin(&self, path: &Path, session: SessionId) -> std::result::Result<UploadId, store::Error> {
+            self.0.begin(path, session).await
+        }
+
+        async fn put_part(
+            &self,
+            path: &Path,
+            upload: &UploadId,
+            part: PartRange,
+            payload: PutPayload,
+        ) -> std::result::Result<PartId, store::Error> {
+            self.0.put_part(path, upload, part, payload).await
+        }
+
+        async fn mark(&self, path: &Path, upload: &UploadId) -> std::result::Result<Option<String>, store::Error> {
+            self.0.mark(path, upload).await
+        }
+
+        async fn complete(
+            &self,
+            path: &Path,
+            session: SessionId,
+            upload: &UploadId,
+            parts: &[RecordedPart],
+            terms: Terms<'_>,
+            mark: Option<&str>,
+        ) -> std::result::Result<ObjectTag, CompleteError> {
+            // Others have their turn meanwhile.
+            tokio::task::yield_now().await;
+            let there = look_at(&self.0, path).await?;
+            let before = there.map_or(Before::Absent, |there| Before::Present(there.tag));
+            let terms = Terms {
+                before: &before,
+                by: terms.by,
+            };
+            self.0.complete(path, session, upload, parts, terms, mark).await
+        }
+
+        async fn abort(&self, path: &Path, upload: &UploadId) -> std::result::Result<(), store::Error> {
+            self.0.abort(path, upload).await
+        }
+
+        async fn uploads(&self, path: &Path) -> std::result::Result<Vec<(UploadId, Timestamp)>, store::Error> {
+            self.0.uploads(path).await
+        }
+    }
+
+    /// Publishes a file of one part to `key`, where nothing was.
+    async fn complete(store: &Store, key: &Key) -> std::result::Result<ObjectTag, CompleteError> {
+        let session = SessionId::new(random_id());
+        let part = PartRange {
+            index: 0,
+            from: 0,
+            to: 5,
+        };
+        let upload = store.begin(key, session).await?;
+        let id = store
+            .put_part(key, &upload, part, vec![Bytes::from_static(b"parts")])
+            .await?;
+        let parts = [RecordedPart(id, part.to)];
+        store
+            .complete(key, session, &upload, &parts, Terms::whenever(&Before::Absent), None)
+            .await
+    }
+
+    #[tokio::test]
+    async fn of_two_sessions_that_race_for_a_name_one_publishes_where_the_store_completes_without_a_condition() {
+        let store = Store::over_bucket("blind".to_owned(), Arc::new(Blind::default()));
+        store.take_care(true);
+        let key = Key::parse("parts").unwrap();
+        let (one, other) = join(complete(&store, &key), complete(&store, &key)).await;
+        assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
+        let key = Key::parse("small").unwrap();
+        let bytes = vec![Bytes::from_static(b"small")];
+        let put = store.put_file(
+            &key,
+            SessionId::new(random_id()),
+            bytes,
+            Terms::whenever(&Before::Absent),
+        );
+        let (one, other) = join(complete(&store, &key), put).await;
+        assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
     }
 }

@@ -47,7 +47,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use object_store::{ObjectStore, path::Path};
+use tokio::sync::OwnedMutexGuard;
 
+use alone::Locks;
 use keys::Layout;
 use memory::MemoryBucket;
 use observed::Observed;
@@ -70,6 +72,8 @@ struct Inner {
     layout: Layout,
     /// The store was found to complete uploads whatever the destination is: it is looked at before.
     careful: AtomicBool,
+    /// Then nobody else of this process publishes there meanwhile.
+    publishing: Locks,
 }
 
 impl Store {
@@ -104,6 +108,7 @@ impl Store {
             sessions,
             layout,
             careful: AtomicBool::new(false),
+            publishing: Locks::default(),
         }))
     }
 
@@ -126,6 +131,7 @@ impl Store {
             sessions: watch(sessions),
             layout: layout.clone(),
             careful: AtomicBool::new(false),
+            publishing: Locks::default(),
         }))
     }
 
@@ -158,6 +164,15 @@ impl Store {
     fn work_alone(&self, alone: bool) {
         self.0.destination.work_alone(alone);
         self.0.sessions.work_alone(alone);
+    }
+
+    /// The right to be the only one of this process that publishes at `path`, where that takes a look first.
+    async fn only_publisher(&self, path: &Path) -> Option<OwnedMutexGuard<()>> {
+        if self.is_careful() {
+            Some(self.0.publishing.only(path).await)
+        } else {
+            None
+        }
     }
 
     fn is_careful(&self) -> bool {

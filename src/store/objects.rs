@@ -107,6 +107,7 @@ impl Store {
         let payload: PutPayload = bytes.into_iter().collect();
         let size = payload.content_length() as u64;
         let options = terms.put(session);
+        let _only = self.only_publisher(&path).await;
         let mut patience = Patience::until(terms.by);
         loop {
             let put = self.destinations().put_opts(&path, payload.clone(), options.clone());

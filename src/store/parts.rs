@@ -58,7 +58,8 @@ impl Store {
         mark: Option<&str>,
     ) -> Result<ObjectTag, CompleteError> {
         let path = self.path(key)?;
-        if self.is_careful() {
+        let only = self.only_publisher(&path).await;
+        if only.is_some() {
             let size = parts.last().map_or(0, RecordedPart::end);
             match standing(
                 look_at(self.destinations(), &path).await?.as_ref(),
