@@ -325,8 +325,11 @@ impl Broom {
     }
 
     async fn clear_staged(&self, id: SessionId, key: &str, upload: Option<&UploadId>) -> Result<(), Error> {
-        if let (Some(upload), Ok(key)) = (upload, Key::parse(key)) {
-            self.store.abort(&key, upload).await?;
+        if let Ok(key) = Key::parse(key) {
+            match upload {
+                Some(upload) => self.store.abort(&key, upload).await?,
+                None => self.store.tidy(&key, id).await?,
+            }
         }
         let objects = self.store.list_session(id).await?.into_iter().map(|object| object.name);
         self.store

@@ -55,6 +55,11 @@ pub trait Bucket: std::fmt::Debug + Send + Sync {
     /// Forgets an upload and its parts; one that is unknown counts as forgotten.
     async fn abort(&self, path: &Path, upload: &UploadId) -> Result<(), Error>;
 
+    /// Removes what the publication of an ended session may have left beside its file. Nothing is left by most kinds of stores.
+    async fn tidy(&self, _path: &Path, _session: SessionId) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// The unfinished uploads to `path` and when they began, where the store can tell.
     async fn uploads(&self, path: &Path) -> Result<Vec<(UploadId, Timestamp)>, Error>;
 }

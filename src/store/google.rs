@@ -134,6 +134,13 @@ impl GoogleBucket {
         })
     }
 
+    async fn disassemble(&self, assembled: &Path) -> Result<(), Error> {
+        match briefly(self.store.delete(assembled)).await {
+            Ok(()) | Err(Error::NotFound) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Gives the assembled object its name, if the destination is what `before` says. Large objects may take several calls, of
     /// which the last one counts.
     async fn rewrite(&self, assembled: &Path, path: &Path, terms: Terms<'_>, size: u64) -> Result<ObjectTag, Attempt> {
@@ -258,7 +265,7 @@ impl Bucket for GoogleBucket {
                 }
             }
         };
-        // What is left over when this fails goes with the upload, when the session is cleared away.
+        // What is left over when this fails goes when the session is cleared away.
         let _ = briefly(self.store.delete(&assembled)).await;
         Ok(published)
     }
@@ -268,10 +275,11 @@ impl Bucket for GoogleBucket {
             return Ok(());
         };
         remote::abort(&self.store, &assembled, &UploadId(id.to_owned())).await?;
-        match briefly(self.store.delete(&assembled)).await {
-            Ok(()) | Err(Error::NotFound) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.disassemble(&assembled).await
+    }
+
+    async fn tidy(&self, path: &Path, session: SessionId) -> Result<(), Error> {
+        self.disassemble(&self.assembly.path(path, session)).await
     }
 
     async fn uploads(&self, path: &Path) -> Result<Vec<(UploadId, Timestamp)>, Error> {

@@ -155,6 +155,11 @@ impl Bucket for Observed {
         self.bucket().work_alone(alone);
     }
 
+    async fn tidy(&self, path: &Path, session: SessionId) -> Result<(), Error> {
+        // Like what is left over, what it takes belongs to the completion, which is counted as one.
+        self.bucket().tidy(path, session).await
+    }
+
     async fn begin(&self, path: &Path, session: SessionId) -> Result<UploadId, Error> {
         self.over(StoreOperation::BeginMultipart, self.bucket().begin(path, session))
             .await

@@ -85,6 +85,18 @@ impl Store {
         self.destination().abort(&self.path(key)?, upload).await
     }
 
+    /// Removes what the publication of an ended session may have left beside its file.
+    ///
+    /// # Errors
+    /// Trouble with the store.
+    pub async fn tidy(&self, key: &Key, session: SessionId) -> Result<(), Error> {
+        match self.path(key) {
+            Ok(path) => self.destination().tidy(&path, session).await,
+            // Nothing was ever published there.
+            Err(_) => Ok(()),
+        }
+    }
+
     /// The unfinished uploads to `key` and when they began, by the clock of the store; empty where it can't tell.
     ///
     /// # Errors

@@ -412,8 +412,9 @@ impl Work<'_> {
 
 /// Aborts the multipart upload of an ended session and deletes everything but its record.
 async fn clear(store: &Store, id: SessionId, key: &Key, upload: Option<&UploadId>) -> Result<(), Error> {
-    if let Some(upload) = upload {
-        store.abort(key, upload).await?;
+    match upload {
+        Some(upload) => store.abort(key, upload).await?,
+        None => store.tidy(key, id).await?,
     }
     let names = store.list_session(id).await?.into_iter().map(|listed| listed.name);
     store

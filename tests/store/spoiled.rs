@@ -221,3 +221,28 @@ async fn a_file_that_google_assembled_is_cleared_away_with_its_upload() {
     store.abort(&key(), &upload).await.unwrap();
     assert_eq!(server.names(), ["prefix/dir/file with space"]);
 }
+
+#[tokio::test]
+async fn a_file_that_google_assembled_and_published_is_cleared_away_with_its_session() {
+    let server = google::Google::start().await;
+    let proxy = Proxy::to(server.server.port).await;
+    let store = open(&google::settings(proxy.server.port, "prefix"));
+    let session = id();
+    let (upload, parts) = staged(&store, session, "abc").await;
+    proxy.spoil(|request| request.method == "DELETE", &[Spoil::Refuse]);
+    store
+        .complete(&key(), session, &upload, &parts, Terms::whenever(&Before::Absent), None)
+        .await
+        .unwrap();
+    proxy.spoil(|_| false, &[]);
+    assert_eq!(
+        server.names().len(),
+        2,
+        "what was assembled is left: {:?}",
+        server.names()
+    );
+    // The record of a published file names no upload any more.
+    store.tidy(&key(), session).await.unwrap();
+    assert_eq!(server.names(), ["prefix/dir/file with space"]);
+    store.tidy(&key(), session).await.unwrap();
+}
