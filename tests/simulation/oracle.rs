@@ -42,6 +42,8 @@ pub struct Facts {
     /// Its file was taken away or replaced.
     was_taken: bool,
     marked: Option<Duration>,
+    /// When its record said that its file is being published.
+    publishing: Option<Duration>,
     phase: &'static str,
     closed: Option<(Outcome, Duration)>,
     end: u64,
@@ -55,6 +57,12 @@ impl Facts {
         (self.was_displaced && overwrite) || self.lost_upload || self.has_renamed_part
     }
 }
+
+/// No Cancel ends a session sooner after its record said that its file is being published.
+const SETTLES: Duration = Duration::from_secs(15 * 60);
+
+/// A silent session has this long to stir, which is longer than any turn.
+const STIRS: Duration = Duration::from_secs(3600);
 
 /// Holds the world against what was promised.
 #[derive(Debug)]
@@ -263,6 +271,7 @@ impl Oracle {
             }
             Phase::Publishing { staged, .. } => {
                 assert_ne!(was, "published");
+                facts.publishing.get_or_insert(now);
                 assert_eq!(staged.end(), total, "publishing less than the file");
                 assert!(
                     facts.told < total,
@@ -277,7 +286,11 @@ impl Oracle {
             Phase::Closed { outcome, .. } => {
                 let is_just = match outcome {
                     Outcome::Completed => facts.published > 0,
-                    Outcome::Cancelled => facts.was_ended,
+                    // A turn may be about to publish, unless something else lies there by now.
+                    Outcome::Cancelled => {
+                        let has_settled = facts.publishing.is_none_or(|since| now - since >= SETTLES);
+                        facts.was_ended && (has_settled || facts.was_displaced)
+                    }
                     Outcome::Expired => now - facts.progressed >= session_timeout,
                     Outcome::Lost => facts.may_be_lost(overwrite),
                 };
@@ -308,6 +321,7 @@ impl Oracle {
             published: 0,
             was_taken: false,
             marked: None,
+            publishing: None,
             phase: "open",
             closed: None,
             end: 0,
@@ -354,10 +368,11 @@ impl Oracle {
         facts.verified = parts.len();
     }
 
-    /// Holds an answer to a fragment against all that was promised. `told` was known when the fragment was sent.
-    pub fn judge(&mut self, id: SessionId, range: ContentRange, told: u64, answer: &Fragmented) {
+    /// Holds an answer to a fragment against all that was promised. `told` was known when the fragment was `sent`.
+    pub fn judge(&mut self, id: SessionId, range: ContentRange, told: u64, sent: Duration, answer: &Fragmented) {
         self.check();
         let overwrite = self.overwrite;
+        let is_recent = self.time().passed() - sent < STIRS;
         let facts = self.sessions.get_mut(&id).expect("a session that was created");
         let told = if self.is_forgetful { 0 } else { told };
         let Fragmented { next, verdict } = answer;
@@ -374,11 +389,21 @@ impl Oracle {
         if let Some(next) = *next {
             assert!(next <= total, "{next} is beyond the file");
             assert!(next >= told || verdict.is_ok(), "{told} was told, now {next}");
+            let is_nowhere = is_closed && facts.published == 0;
+            assert!(
+                next < total || total == 0 || !is_nowhere,
+                "the end was told, and the session had ended without a file"
+            );
         }
         match verdict {
             Ok(()) => {
                 let next = next.expect("an offset in every 200");
                 assert!(next >= range.end(), "a fragment was taken, but not whole");
+                let has_expired = matches!(facts.closed, Some((Outcome::Expired, _)));
+                assert!(
+                    !(has_expired && is_recent && facts.published == 0),
+                    "a fragment was taken, and its session ended as a silent one"
+                );
                 // A replica whose view is stale takes what follows its own end without a look: to a client that goes back further
                 // than it was told, it may tell less than another one did. What was told stays stored all the same.
                 assert!(next >= told || range.first() < told, "{told} was told, now {next}");

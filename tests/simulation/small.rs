@@ -20,6 +20,7 @@ enum Act {
     Cancels(usize),
     Closes(usize),
     Sweeps,
+    SweepsTwice,
 }
 
 /// How a small world begins, and which two packets are in flight in it.
@@ -39,7 +40,7 @@ struct Scene {
 const PART: u64 = 4;
 const NOW: std::time::Duration = std::time::Duration::ZERO;
 
-use Act::{Cancels, Closes, Sends, Sweeps};
+use Act::{Cancels, Closes, Sends, Sweeps, SweepsTwice};
 
 const SCENES: &[Scene] = &[
     scene(
@@ -153,6 +154,24 @@ const SCENES: &[Scene] = &[
             [Sweeps, Sends(0, 2, 3)],
         )
     },
+    Scene {
+        later: HOUR.saturating_mul(5),
+        ..scene(
+            "a sweep comes right after the one that found the session silent",
+            &[10],
+            &[Sends(0, 0, 2)],
+            [SweepsTwice, Sends(0, 2, 3)],
+        )
+    },
+    Scene {
+        later: HOUR.saturating_mul(3),
+        ..scene(
+            "a sweep forgets a session and another one for its key begins an upload",
+            &[5, 10],
+            &[Cancels(0)],
+            [Sweeps, Sends(1, 0, 4)],
+        )
+    },
 ];
 
 const fn scene(name: &'static str, sizes: &'static [u64], before: &'static [Act], acts: [Act; 2]) -> Scene {
@@ -262,6 +281,7 @@ impl Scene {
             Cancels(file) => Packet::Cancel(sessions[file]),
             Closes(file) => Packet::Close(sessions[file]),
             Sweeps => return world.sweep_from(at),
+            SweepsTwice => return world.sweep_often(at, 2),
         };
         let (Sends(file, ..) | Cancels(file) | Closes(file)) = act else {
             return;
@@ -276,7 +296,7 @@ impl Scene {
             world.settle().await;
         }
         world.lines.state().is_healed = true;
-        if self.acts.contains(&Sweeps) {
+        if self.acts.iter().any(|act| matches!(act, Sweeps | SweepsTwice)) {
             world.lines.depot.time.jump(70 * MINUTE).await;
             world.sweep_from(0);
             world.come_to_rest().await;

@@ -151,6 +151,7 @@ struct Turn {
     packet: Packet,
     /// What its client knew when it was sent.
     told: u64,
+    sent: Duration,
     /// The client that waits for the answer.
     client: Option<usize>,
 }
@@ -413,6 +414,7 @@ impl World {
             file,
             packet,
             told,
+            sent: self.lines.depot.time.passed(),
             client,
         });
         number
@@ -459,7 +461,9 @@ impl World {
         let turn = self.turns.remove(at);
         self.note(format!("packet {number}: {done:?}"));
         match (&turn.packet, &done) {
-            (Packet::Fragment(id, range), Some(Did::Took(answer))) => self.oracle.judge(*id, *range, turn.told, answer),
+            (Packet::Fragment(id, range), Some(Did::Took(answer))) => {
+                self.oracle.judge(*id, *range, turn.told, turn.sent, answer)
+            }
             (Packet::Close(id) | Packet::Cancel(id), Some(Did::Ended(Ok(())))) => {
                 let phase = self.oracle.phase(*id);
                 assert_eq!(
@@ -665,6 +669,11 @@ impl World {
 
     /// The replica behind `at` sweeps, unless it is at it.
     pub fn sweep_from(&mut self, at: usize) {
+        self.sweep_often(at, 1);
+    }
+
+    /// The same, so many times without a pause.
+    pub fn sweep_often(&mut self, at: usize, times: usize) {
         let replica = &self.replicas[at];
         let (number, broom) = (replica.number, Arc::clone(&replica.broom));
         if self.sweeps.lock().unwrap().contains(&number) {
@@ -684,7 +693,9 @@ impl World {
                     store.now().await.map(Some)
                 };
                 if let Ok(Some(now)) = now {
-                    let _ = broom.sweep(now).await;
+                    for _ in 0..times {
+                        let _ = broom.sweep(now).await;
+                    }
                 }
             };
             let work: std::pin::Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(work);
