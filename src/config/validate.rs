@@ -47,6 +47,7 @@ pub(super) fn settle(settings: &mut Settings, places: &BTreeMap<String, Place>) 
     }
     check.routes(&settings.routes);
     check.reach(&settings.routes);
+    check.strangers(&settings.routes);
     (check.problems, check.warnings)
 }
 
@@ -380,6 +381,30 @@ impl Check<'_> {
                          its store"
                     );
                     self.report(&format!("routes[{index}].reserved_prefix"), reason);
+                }
+            }
+        }
+    }
+
+    /// The sweep aborts uploads that no session names. It knows the sessions of its own route and of those that keep theirs in the same place.
+    fn strangers(&mut self, routes: &[Route]) {
+        let anchors = |route: &Route| {
+            let files = Anchor::of_files(&route.store).ok()?;
+            Some((files, Anchor::of_sessions(&route.store).ok()?))
+        };
+        let anchors: Vec<_> = routes.iter().map(anchors).collect();
+        for (index, one) in anchors.iter().enumerate() {
+            for (around, other) in anchors.iter().enumerate() {
+                let (Some((files, sessions)), Some((others, theirs))) = (one, other) else {
+                    continue;
+                };
+                let is_below = files.lies_in(others) && (files != others || index > around);
+                if index != around && is_below && sessions != theirs {
+                    let reason = format!(
+                        "its files lie among those of routes[{around}], and its sessions elsewhere: where both write the same name, the \
+                         sweep of one aborts uploads of the other that are older than a day; give both one `staging`"
+                    );
+                    self.warn(&format!("routes[{index}].store"), reason);
                 }
             }
         }

@@ -21,5 +21,5 @@ pub use loaded::Session;
 pub use record::{
     Before, ObjectTag, Outcome, PAGE_PARTS, PageName, Phase, Principal, RECORD_VERSION, Record, Staged, Target,
 };
-pub use step::{Answer, Input, Refusal, Step, Then, step};
+pub use step::{Answer, Gone, Input, Refusal, Step, Then, step};
 pub use tails::Tails;

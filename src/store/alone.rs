@@ -384,7 +384,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_two_sessions_that_race_for_a_name_one_publishes_where_the_store_completes_without_a_condition() {
-        let store = Store::over_bucket("blind".to_owned(), Arc::new(Blind::default()));
+        let store = Store::over_bucket("blind".to_owned(), Arc::new(Blind::default()), None);
         store.take_care(true);
         let key = Key::parse("parts").unwrap();
         let (one, other) = join(complete(&store, &key), complete(&store, &key)).await;

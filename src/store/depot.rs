@@ -59,7 +59,7 @@ impl Depot {
             shared: Arc::clone(&self.0),
             line: line.clone(),
         };
-        Store::over_bucket("memory:///".to_owned(), Arc::new(bucket))
+        Store::over_bucket("memory:///".to_owned(), Arc::new(bucket), None)
     }
 
     /// Moves the clock of the bucket on.

@@ -55,7 +55,7 @@ impl Faulty {
         let bucket: Arc<dyn Bucket> = faulty.clone();
         let layout = Layout::new("", "", DEFAULT_RESERVED).unwrap();
         (
-            Store::over("faulty".to_owned(), Arc::clone(&bucket), bucket, layout),
+            Store::over("faulty".to_owned(), Arc::clone(&bucket), bucket, layout, None),
             faulty,
         )
     }

@@ -45,6 +45,7 @@ pub(crate) use local::lossy;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use object_store::{ObjectStore, path::Path};
 use tokio::sync::OwnedMutexGuard;
@@ -54,7 +55,11 @@ use keys::Layout;
 use memory::MemoryBucket;
 use observed::Observed;
 
+use crate::clock::Timestamp;
 use crate::metrics::Metrics;
+
+/// How wrong the clock of a replica may be.
+const A_DAY_OFF: Duration = Duration::from_secs(24 * 3600);
 
 /// One route's store. Cheap to clone.
 #[derive(Clone)]
@@ -70,6 +75,8 @@ struct Inner {
     /// Where sessions are kept: the same bucket, unless the route has a staging URL of its own.
     sessions: Arc<dyn Bucket>,
     layout: Layout,
+    /// After how long the store ends unfinished multipart uploads by itself, where that is known.
+    multipart_lifetime: Option<Duration>,
     /// The store was found to complete uploads whatever the destination is: it is looked at before.
     careful: AtomicBool,
     /// Then nobody else of this process publishes there meanwhile.
@@ -88,25 +95,33 @@ impl Store {
     }
 
     fn in_memory(bucket: MemoryBucket) -> Self {
-        Self::over_bucket("memory:///".to_owned(), Arc::new(bucket))
+        Self::over_bucket("memory:///".to_owned(), Arc::new(bucket), None)
     }
 
-    /// A store over any bucket, with sessions and files side by side and the default reserved prefix; `name` is what logs call it. This is
-    /// how a kind of store that this program does not know is served.
-    pub fn over_bucket(name: String, bucket: Arc<dyn Bucket>) -> Self {
+    /// A store over any bucket, with sessions and files side by side and the default reserved prefix; `name` is what logs call it, and
+    /// `multipart_lifetime` says after how long it ends unfinished uploads by itself, if it does. This is how a kind of store that this program
+    /// does not know is served.
+    pub fn over_bucket(name: String, bucket: Arc<dyn Bucket>, multipart_lifetime: Option<Duration>) -> Self {
         // The literals hold nothing that a prefix must not hold.
         let layout = Layout::new("", "", DEFAULT_RESERVED).expect("a plain prefix");
-        Self::over(name, Arc::clone(&bucket), bucket, layout)
+        Self::over(name, Arc::clone(&bucket), bucket, layout, multipart_lifetime)
     }
 
     /// A store over these buckets, which may be one.
-    fn over(name: String, destination: Arc<dyn Bucket>, sessions: Arc<dyn Bucket>, layout: Layout) -> Self {
+    fn over(
+        name: String,
+        destination: Arc<dyn Bucket>,
+        sessions: Arc<dyn Bucket>,
+        layout: Layout,
+        multipart_lifetime: Option<Duration>,
+    ) -> Self {
         Self(Arc::new(Inner {
             home: name.clone(),
             name,
             destination,
             sessions,
             layout,
+            multipart_lifetime,
             careful: AtomicBool::new(false),
             publishing: Locks::default(),
         }))
@@ -122,6 +137,7 @@ impl Store {
             destination,
             sessions,
             layout,
+            multipart_lifetime,
             ..
         } = &*self.0;
         Self(Arc::new(Inner {
@@ -130,6 +146,7 @@ impl Store {
             destination: watch(destination),
             sessions: watch(sessions),
             layout: layout.clone(),
+            multipart_lifetime: *multipart_lifetime,
             careful: AtomicBool::new(false),
             publishing: Locks::default(),
         }))
@@ -153,6 +170,13 @@ impl Store {
     /// under way when the session was cancelled can still succeed.
     pub fn forgets_uploads(&self) -> bool {
         self.0.destination.forgets_uploads()
+    }
+
+    /// Whether the store may have ended an upload by itself that began after `begun`, which a replica noted: its clock may be a day off.
+    pub fn may_have_ended_uploads(&self, begun: Timestamp, now: Timestamp) -> bool {
+        self.0
+            .multipart_lifetime
+            .is_some_and(|lifetime| now.since(begun) + A_DAY_OFF >= lifetime)
     }
 
     /// What the probe found: whether a destination has to be looked at before something is published there.

@@ -149,7 +149,9 @@ impl Store {
         };
         let (bucket, prefix) = (staging.home(&options), staging.prefix.trim_matches('/'));
         let home = format!("{bucket} {prefix} {}", settings.reserved_prefix);
-        Ok(Self::over(settings.url.clone(), destination, sessions, layout).observed(home, metrics))
+        let multipart_lifetime = settings.multipart_lifetime.or(place.bucket.multipart_lifetime());
+        let store = Self::over(settings.url.clone(), destination, sessions, layout, multipart_lifetime);
+        Ok(store.observed(home, metrics))
     }
 
     /// The same, for somebody who only wants to see what is there: makes no directory.
@@ -187,6 +189,16 @@ enum BucketName {
     Azure { container: String, account: Option<String> },
     Memory,
     Directory(std::path::PathBuf),
+}
+
+impl BucketName {
+    /// After how long every store of this kind ends an unfinished multipart upload by itself.
+    const fn multipart_lifetime(&self) -> Option<Duration> {
+        match self {
+            Self::Azure { .. } => Some(Duration::from_secs(7 * 24 * 3600)),
+            Self::S3(_) | Self::Google(_) | Self::Memory | Self::Directory(_) => None,
+        }
+    }
 }
 
 impl Place {

@@ -22,7 +22,8 @@ settings! {
         /// to clients when it changes.
         pub reserved_prefix: String = ".bits-gateway/".to_owned(),
         /// How long the store keeps an unfinished multipart upload before it deletes it by itself, where that is configured: a
-        /// lifecycle rule, or the store's own habit (MinIO 24h, R2 7d). `check --live` holds it against `session_timeout`.
+        /// lifecycle rule, or the store's own habit (MinIO 24h, R2 7d). `check --live` holds it against `session_timeout`. Where
+        /// nobody can tell whether the store ended an upload or the file was published and taken away, the client sends it again.
         #[example = "\"7d\""]
         pub multipart_lifetime: Option<Duration> = None,
         /// Options of the object_store library, by its own names (aws_endpoint, aws_region, azure_storage_account_name …). A value may

@@ -19,7 +19,7 @@ use crate::bits::ContentRange;
 use crate::budget::Reservation;
 use crate::clock::Uptime;
 use crate::metrics::MemoryWait;
-use crate::session::{Answer, Input, Phase, Record, Staged, Then};
+use crate::session::{Answer, Gone, Input, Phase, Record, Staged, Then};
 use crate::staging::{Assembler, PartId, PartPlan, PartRange, Piece, UploadId};
 use crate::store::Error;
 
@@ -444,7 +444,7 @@ impl<'w, 'a> Receiving<'w, 'a> {
         if self.upload.is_none() || record.and_then(Record::upload) != self.upload.as_ref() {
             return Err(busy("another replica began another upload"));
         }
-        self.work.settle(|settled| Input::UploadGone { settled }).await
+        self.work.settle(|_| Input::UploadGone(Gone::Lately)).await
     }
 
     /// Lets the parts end that are still on their way: no record will list them. An upload that no record can name is

@@ -11,7 +11,7 @@ use super::{Asked, Inner, Place, Refused};
 use crate::bits::SessionId;
 use crate::clock::{Deadline, Uptime, random_id};
 use crate::metrics::SessionEnd;
-use crate::session::{Answer, Input, Limits, ObjectTag, Outcome, Phase, Record, Refusal, Step, Then, step};
+use crate::session::{Answer, Gone, Input, Limits, ObjectTag, Outcome, Phase, Record, Refusal, Step, Then, step};
 use crate::staging::UploadId;
 use crate::store::{CompleteError, Error, Key, Name, Standing, Store, Terms};
 
@@ -176,9 +176,7 @@ impl Work<'_> {
             if self.is_publishing() {
                 next = match next {
                     Input::Cancel { .. } => self.cancel_publishing().await?,
-                    Input::UploadGone { .. } => Input::UploadGone {
-                        settled: self.publishing_has_settled().await?,
-                    },
+                    Input::UploadGone(_) => Input::UploadGone(self.what_is_gone().await?),
                     other => other,
                 };
             }
@@ -305,7 +303,7 @@ impl Work<'_> {
                 }
                 // Whether it has settled is asked when it is ruled upon, and only then: the store's time is a write to one key, and there are
                 // stores that take one a second.
-                Input::UploadGone { settled: false }
+                Input::UploadGone(Gone::Lately)
             }
             Err(CompleteError::Store(error)) => return Err(error.into()),
         }))
@@ -355,6 +353,23 @@ impl Work<'_> {
             return Ok(false);
         };
         Ok(self.place.store.now().await?.since(since) >= Limits::PUBLISHING_SETTLES)
+    }
+
+    /// What the upload of the session may have come to, by the store's own clock: asked for once, because there are stores that take one write
+    /// a second.
+    async fn what_is_gone(&mut self) -> Result<Gone, Refused> {
+        let Some((view, since)) = self.turn.view.as_ref().and_then(|view| Some((view, view.modified?))) else {
+            return Ok(Gone::Lately);
+        };
+        let (store, begun) = (&self.place.store, view.session.record.created);
+        let now = store.now().await?;
+        Ok(if now.since(since) < Limits::PUBLISHING_SETTLES {
+            Gone::Lately
+        } else if store.may_have_ended_uploads(begun, now) {
+            Gone::Outlived
+        } else {
+            Gone::LongAgo
+        })
     }
 
     /// Frees what is staged. What fails here is left to the sweep, which finds the tombstone.

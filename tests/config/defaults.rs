@@ -120,6 +120,21 @@ fn what_is_not_quite_wrong_is_warned_of() {
 }
 
 #[test]
+fn routes_that_share_files_and_not_their_sessions_are_warned_of() {
+    let routes = |outer: &str, inner: &str| {
+        let text = format!(
+            "[[routes]]\npath = \"/\"\nstore = \"s3://b/\"\n{outer}\n[[routes]]\npath = \"/x/\"\nstore = \"s3://b/x/\"\n{inner}\n"
+        );
+        warnings(&load_with(Some(&text), &[], Flags::default()).unwrap())
+    };
+    let warned = routes("", "");
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].contains("routes[1].store: its files lie among those of routes[0], and its sessions elsewhere"));
+    let staging = "staging = \"s3://b/staging\"";
+    assert_eq!(routes(staging, staging), [""; 0]);
+}
+
+#[test]
 fn parts_are_no_promise_where_only_one_replica_makes_it() {
     for more in ["coordination = \"single-replica\"", "host_id = \"node1.example.com\""] {
         let text = format!("[[routes]]\npath = \"/\"\nstore = \"./x\"\ndurability = \"part\"\n{more}\n");

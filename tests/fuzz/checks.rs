@@ -3,7 +3,7 @@
 
 use bits_gateway::bits::{BodyLength, ContentRange, Malformed, Packet, PacketKind, SentSessionId, offers_protocol};
 use bits_gateway::download::{MAX_RANGES, Ranges, Selection};
-use bits_gateway::session::{Input, Limits, ObjectTag, Record, Session, Staged, Tails, step};
+use bits_gateway::session::{Gone, Input, Limits, ObjectTag, Record, Session, Staged, Tails, step};
 use bits_gateway::store::Key;
 
 /// Answers whether the input was accepted; panics when something does not hold.
@@ -171,8 +171,9 @@ pub fn stored_record(data: &[u8]) -> bool {
                 ..ObjectTag::default()
             }),
             Input::Displaced,
-            Input::UploadGone { settled: false },
-            Input::UploadGone { settled: true },
+            Input::UploadGone(Gone::Lately),
+            Input::UploadGone(Gone::LongAgo),
+            Input::UploadGone(Gone::Outlived),
             Input::PartsRefused,
             Input::Close,
             Input::Cancel { settled: false },

@@ -110,6 +110,28 @@ fn a_process_that_slept_between_two_attempts_at_a_publication_does_not_make_anot
 }
 
 #[test]
+fn an_upload_that_the_store_ended_at_the_last_moment_is_never_told_as_published() {
+    crate::runtime().block_on(async {
+        let plan = Plan {
+            ends_uploads: true,
+            ..small::plan(false)
+        };
+        let total = 8;
+        let (mut world, session) = nearly_published(plan, total, SECOND).await;
+        until(&mut world, Step::Complete).await;
+        world.kill_at(1);
+        world.end_upload_of(session);
+        world.lines.depot.time.jump(16 * MINUTE).await;
+        world.lines.state().is_healed = true;
+        world.send(0, 0, fragment(session, total - 1, total, total), None);
+        world.come_to_rest().await;
+        assert_eq!(world.oracle.phase(session), "closed", "its client starts again");
+        assert_eq!(world.oracle.sessions[&session].told, total - 1);
+        world.sweep_up().await;
+    });
+}
+
+#[test]
 fn a_file_that_was_taken_before_its_mark_counts_as_published_where_an_object_takes_one_write_a_second() {
     crate::runtime().block_on(async {
         let plan = Plan {

@@ -122,6 +122,8 @@ pub struct State {
 pub struct Depot {
     pub time: std::sync::Arc<Time>,
     pub habit: Habit,
+    /// After how long it ends unfinished uploads by itself, as it says of itself.
+    pub multipart_lifetime: Option<Duration>,
     state: Mutex<State>,
 }
 
@@ -146,10 +148,11 @@ pub fn session_of(path: &str) -> Option<(SessionId, &str)> {
 }
 
 impl Depot {
-    pub fn new(habit: Habit, time: std::sync::Arc<Time>) -> Self {
+    pub fn new(habit: Habit, multipart_lifetime: Option<Duration>, time: std::sync::Arc<Time>) -> Self {
         Self {
             time,
             habit,
+            multipart_lifetime,
             state: Mutex::default(),
         }
     }

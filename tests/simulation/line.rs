@@ -257,7 +257,7 @@ impl Lines {
             lines: Arc::clone(self),
             process,
         };
-        Store::over_bucket("simulated".to_owned(), Arc::new(bucket))
+        Store::over_bucket("simulated".to_owned(), Arc::new(bucket), self.depot.multipart_lifetime)
     }
 
     /// The store as it is.

@@ -53,8 +53,10 @@ pub struct Facts {
 
 impl Facts {
     /// Whether the session may be given up though its client did not mean it.
-    fn may_be_lost(&self, overwrite: bool) -> bool {
-        (self.was_displaced && overwrite) || self.lost_upload || self.has_renamed_part
+    fn may_be_lost(&self, overwrite: bool, ends_uploads: bool) -> bool {
+        // Where uploads end by themselves, nobody can tell one that did from a file that was taken before its mark.
+        let nobody_can_tell = ends_uploads && self.published > 0 && self.was_taken && self.marked.is_none();
+        (self.was_displaced && overwrite) || self.lost_upload || self.has_renamed_part || nobody_can_tell
     }
 }
 
@@ -243,6 +245,7 @@ impl Oracle {
             self.verify(id, staged);
         }
         let overwrite = self.overwrite;
+        let ends_uploads = self.lines.depot.multipart_lifetime.is_some();
         let session_timeout = self.session_timeout;
         let facts = self.sessions.get_mut(&id).expect("noted above");
         let (was, is) = (facts.phase, record.phase.name());
@@ -292,7 +295,7 @@ impl Oracle {
                         facts.was_ended && (has_settled || facts.was_displaced)
                     }
                     Outcome::Expired => now - facts.progressed >= session_timeout,
-                    Outcome::Lost => facts.may_be_lost(overwrite),
+                    Outcome::Lost => facts.may_be_lost(overwrite, ends_uploads),
                 };
                 assert!(is_just, "the session ended as {outcome:?} without a reason: {facts:?}");
                 facts.closed = Some((*outcome, now));
@@ -372,6 +375,7 @@ impl Oracle {
     pub fn judge(&mut self, id: SessionId, range: ContentRange, told: u64, sent: Duration, answer: &Fragmented) {
         self.check();
         let overwrite = self.overwrite;
+        let ends_uploads = self.lines.depot.multipart_lifetime.is_some();
         let is_recent = self.time().passed() - sent < STIRS;
         let facts = self.sessions.get_mut(&id).expect("a session that was created");
         let told = if self.is_forgetful { 0 } else { told };
@@ -414,7 +418,7 @@ impl Oracle {
             }
             Err(Refused::Busy { .. } | Refused::Body(_)) => {}
             Err(Refused::Exists) => assert!(facts.was_displaced && !overwrite, "nobody else's file is there"),
-            Err(Refused::Lost(_)) => assert!(facts.may_be_lost(overwrite), "nothing was lost"),
+            Err(Refused::Lost(_)) => assert!(facts.may_be_lost(overwrite, ends_uploads), "nothing was lost"),
             Err(Refused::SessionNotFound) => assert!(is_closed, "the session is lost"),
             Err(other) => panic!("{other:?}"),
         }

@@ -142,7 +142,7 @@ impl Fault {
             Self::Late => step.writes(),
             Self::Echo | Self::Refused => step.is_conditional(),
             Self::Throttled => matches!(step, Step::SaveRecord),
-            Self::Ended => matches!(step, Step::PutPart),
+            Self::Ended => matches!(step, Step::PutPart | Step::Complete),
             // What is asked for no session, or before anybody can know of it.
             Self::Raced => !matches!(
                 step,

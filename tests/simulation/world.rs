@@ -221,7 +221,7 @@ pub async fn pass(time: Duration) {
 impl World {
     pub fn new(plan: Plan, dice: Dice) -> Self {
         let time = Arc::new(Time::begin());
-        let lines = Lines::new(Depot::new(plan.habit, time));
+        let lines = Lines::new(Depot::new(plan.habit, plan.ends_uploads.then_some(DAY), time));
         let rules = plan.rules();
         let oracle = Oracle::new(&lines, plan.overwrite, rules.session_timeout, plan.is_forgetful);
         let mut world = Self {
@@ -762,22 +762,40 @@ impl World {
     }
 
     fn end_upload(&mut self, at: usize) -> bool {
-        let (session, upload) = {
+        let (session, upload, step) = {
             let state = self.lines.state();
             let request = &state.waiting[at];
-            (request.session, request.upload.clone())
+            (request.session, request.upload.clone(), request.step)
         };
         let (Some(session), Some(upload)) = (session, upload) else {
             return false;
         };
-        if !matches!(self.oracle.phase(session), "open" | "expiring") || self.lines.depot.end(&upload).is_none() {
+        if !matches!(self.oracle.phase(session), "open" | "expiring" | "publishing")
+            || self.lines.depot.end(&upload).is_none()
+        {
             return false;
         }
-        self.oracle.sessions.get_mut(&session).expect("it is open").lost_upload = true;
-        self.lines.state().table.count(Step::PutPart, Fault::Ended);
+        self.oracle.sessions.get_mut(&session).expect("it is live").lost_upload = true;
+        self.lines.state().table.count(step, Fault::Ended);
         self.faults += 1;
         self.note(format!("the store ends an upload of {session}"));
         true
+    }
+
+    /// The store ends the upload of a session by itself.
+    pub fn end_upload_of(&mut self, session: SessionId) {
+        let uploads: Vec<_> = self
+            .lines
+            .depot
+            .state()
+            .uploads
+            .iter()
+            .map(|upload| upload.id.clone())
+            .collect();
+        for upload in uploads {
+            self.lines.depot.end(&upload);
+        }
+        self.oracle.sessions.get_mut(&session).expect("it is live").lost_upload = true;
     }
 
     /// One request goes on, in one way or another.

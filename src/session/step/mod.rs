@@ -8,6 +8,17 @@ use crate::staging::PartPlan;
 
 use super::{Limits, ObjectTag, Outcome, Phase, Record, Session, Staged};
 
+/// What an upload of a `publishing` session may have come to that the store does not know any more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Gone {
+    /// `publishing` is younger than [`Limits::PUBLISHING_SETTLES`], by the store's own clock: another turn may be completing it.
+    Lately,
+    /// No turn can be at it, and the store does not end uploads so early: it was completed.
+    LongAgo,
+    /// No turn can be at it, and the store may have ended it: nobody can tell.
+    Outlived,
+}
+
 /// What happens to a session.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
@@ -27,10 +38,7 @@ pub enum Input {
     /// The destination is neither what it was at Create-Session nor this session's file.
     Displaced,
     /// The store does not know the multipart upload.
-    UploadGone {
-        /// Whether `publishing` is older than [`Limits::PUBLISHING_SETTLES`], by the store's own clock.
-        settled: bool,
-    },
+    UploadGone(Gone),
     /// The store refuses a part of the upload as not the one that the record lists.
     PartsRefused,
     /// Close-Session.
@@ -146,7 +154,7 @@ pub fn step(session: &Session, input: Input, limits: &Limits) -> Step {
         Input::Received { upto, total, staged } => received(session, upto, total, staged),
         Input::Published(tag) => published(session, tag),
         Input::Displaced => displaced(session),
-        Input::UploadGone { settled } => upload_gone(session, settled),
+        Input::UploadGone(gone) => upload_gone(session, gone),
         Input::PartsRefused => parts_refused(session),
         Input::Close => close(session),
         Input::Cancel { settled } => cancel(session, settled),
@@ -291,15 +299,20 @@ fn displaced(session: &Session) -> Step {
     }
 }
 
-fn upload_gone(session: &Session, settled: bool) -> Step {
+fn upload_gone(session: &Session, gone: Gone) -> Step {
     let record = &session.record;
     match &record.phase {
         Phase::Published { tag } => Step::answer(Answer::Next(tag.size)),
         Phase::Closed { .. } => Step::refuse(Refusal::NotFound),
         // The store ended the upload before all parts were in.
         Phase::Open(_) | Phase::Expiring(_) => end(session, Outcome::Lost, Answer::Refused(Refusal::Lost)),
+        Phase::Publishing { .. } if gone == Gone::Lately => Step::refuse(Refusal::Publishing),
+        // Twice the same file is less harm than none.
+        Phase::Publishing { .. } if gone == Gone::Outlived => {
+            end(session, Outcome::Lost, Answer::Refused(Refusal::Lost))
+        }
         // An upload completes once. Long enough after the record said so, it was completed and somebody took the file.
-        Phase::Publishing { .. } if settled => {
+        Phase::Publishing { .. } => {
             let size = record.total.unwrap_or_default();
             published(
                 session,
@@ -309,7 +322,6 @@ fn upload_gone(session: &Session, settled: bool) -> Step {
                 },
             )
         }
-        Phase::Publishing { .. } => Step::refuse(Refusal::Publishing),
     }
 }
 

@@ -411,7 +411,13 @@ impl LossyDisk {
     pub(crate) fn store(self: &Arc<Self>) -> Option<Store> {
         let bucket: Arc<dyn Bucket> = Arc::new(self.open()?);
         let layout = Layout::new("", "", DEFAULT_RESERVED).unwrap();
-        Some(Store::over("lossy".to_owned(), Arc::clone(&bucket), bucket, layout))
+        Some(Store::over(
+            "lossy".to_owned(),
+            Arc::clone(&bucket),
+            bucket,
+            layout,
+            None,
+        ))
     }
 
     /// Whether nothing that this process does has any effect.
