@@ -217,6 +217,7 @@ mod tests {
             route: "/".to_owned(),
             store,
             rules,
+            application: None,
         })
     }
 

@@ -552,7 +552,7 @@ impl Client {
     async fn judge(&mut self, range: ContentRange, told: usize, answer: Option<Fragmented>) {
         self.log.push(format!("{range:?} told {told}: {answer:?}"));
         let told = if self.world.plan.forgetful { 0 } else { told };
-        let Some(Fragmented { next, verdict }) = answer else {
+        let Some(Fragmented { next, verdict, .. }) = answer else {
             return self.check().await;
         };
         let next = next.map(|next| usize::try_from(next).unwrap());
