@@ -146,6 +146,12 @@ impl Work<'_> {
             }
             Err(Untold::Failed(failure)) => {
                 self.tell_of(&record, "application failed", Some(&failure));
+                if let Failure::UrlTooLong(_) = failure {
+                    // What a server finds in the answer of its application is the server's error (MC-BUP 2.2.1.2).
+                    return Err(Refused::InvalidArgument(
+                        "the URL of the reply is longer than a client takes",
+                    ));
+                }
                 let (status, code) = failure.verdict();
                 Err(Refused::Application {
                     status,
