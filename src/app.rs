@@ -26,6 +26,7 @@ use crate::gateway::{
     BindError, Door, Gateway, Limits, Parts, Route, RouteSettings as GatewayRouteSettings, Upstreams, raise_open_files,
 };
 use crate::metrics::Metrics;
+use crate::notify::{Messenger, Setup};
 use crate::store::{OpenError, ProbeError, Store};
 use crate::telemetry;
 use crate::upload::{Coordination, Place, Register, Uploads};
@@ -73,6 +74,14 @@ pub enum Failed {
         /// Which store, and why.
         cause: OpenError,
     },
+    /// A server application cannot be told of anything.
+    #[error("the route {route} cannot be served: {cause}")]
+    Application {
+        /// The route.
+        route: String,
+        /// Why.
+        cause: Setup,
+    },
     /// A store lacks what sessions rest on.
     #[error("the route {route} cannot be served from {store}: {cause}")]
     Unfit {
@@ -94,7 +103,7 @@ impl Failed {
         match self {
             Self::Bind(_) | Self::System(_) => exit::UNAVAILABLE,
             Self::Open { cause, .. } => exit::of(cause),
-            Self::Unfit { .. } => exit::CONFIG,
+            Self::Unfit { .. } | Self::Application { .. } => exit::CONFIG,
         }
     }
 }
@@ -331,11 +340,16 @@ impl StoreOfRoute {
             open: Arc::new(AtomicBool::new(false)),
             trouble: Arc::new(Mutex::new(None)),
         };
+        let application = Messenger::new(&settings.notify).map_err(|cause| Failed::Application {
+            route: route.clone(),
+            cause,
+        })?;
         Ok(Self {
             place: Arc::new(Place {
                 route,
                 store,
                 rules: settings.upload.rules(),
+                application: application.map(Arc::new),
             }),
             health,
         })

@@ -17,6 +17,7 @@ pub mod config;
 pub mod download;
 pub mod gateway;
 pub mod metrics;
+pub mod notify;
 pub mod session;
 pub mod staging;
 pub mod store;

@@ -17,7 +17,8 @@ use prometheus::{
 };
 
 pub use labels::{
-    CleanupOutcome, DownloadOutcome, MemoryWait, PacketOutcome, Rejection, SessionEnd, StoreOperation, StoreOutcome,
+    CleanupOutcome, DownloadOutcome, MemoryWait, Notified, PacketOutcome, Rejection, SessionEnd, StoreOperation,
+    StoreOutcome,
 };
 
 use crate::bits::{ErrorContext, Hresult, PacketKind};
@@ -30,6 +31,9 @@ type ByteGauge = GenericGauge<AtomicU64>;
 const DURATIONS: [f64; 13] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 ];
+
+/// Buckets of the time that server applications take, in seconds: up to the time that a client waits.
+const NOTIFICATIONS: [f64; 10] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 120.0, 300.0];
 
 /// Buckets of sizes, in bytes: powers of 4 from 4 KiB to 1 TiB.
 fn sizes() -> Vec<f64> {
@@ -57,6 +61,8 @@ struct Inner {
     fragment_size: Histogram,
     sessions_created: IntCounterVec,
     sessions_ended: IntCounterVec,
+    notifications: IntCounterVec,
+    notification_duration: Histogram,
     buffer_used: ByteGauge,
     buffer_limit: ByteGauge,
     memory_waits: IntCounterVec,
@@ -127,6 +133,16 @@ impl Metrics {
                 "sessions_ended_total",
                 "Upload sessions that ended, by how.",
                 &["route", "reason"],
+            ),
+            notifications: names.counters(
+                "notifications_total",
+                "Finished uploads that a server application was told of, by what came of it.",
+                &["route", "outcome"],
+            ),
+            notification_duration: names.histogram(
+                "notification_duration_seconds",
+                "Time from the first byte to a server application to the last one of its answer.",
+                NOTIFICATIONS.to_vec(),
             ),
             buffer_used: names.bytes("buffer_used_bytes", "Memory that bodies on their way hold."),
             buffer_limit: names.bytes("buffer_limit_bytes", "Memory that bodies may hold: limits.memory."),
@@ -265,6 +281,12 @@ impl Metrics {
         self.0.sessions_ended.with_label_values(&[route, how.as_str()]).inc();
     }
 
+    /// A server application was told of a finished upload.
+    pub fn notified(&self, route: &str, outcome: Notified, took: Duration) {
+        self.0.notifications.with_label_values(&[route, outcome.as_str()]).inc();
+        self.0.notification_duration.observe(took.as_secs_f64());
+    }
+
     /// What bodies hold, and may hold, of the memory.
     pub fn set_buffer(&self, used: u64, limit: u64) {
         self.0.buffer_used.set(used);
@@ -394,6 +416,9 @@ impl Inner {
             self.storage_up.with_label_values(&[route]);
             for how in SessionEnd::ALL {
                 self.sessions_ended.with_label_values(&[route, how.as_str()]);
+            }
+            for outcome in Notified::ALL {
+                self.notifications.with_label_values(&[route, outcome.as_str()]);
             }
         }
     }

@@ -207,6 +207,7 @@ mod tests {
                     durability: Durability::Fragment,
                     coordination: Coordination::Shared,
                 },
+                application: None,
             });
             let pages = Pages {
                 health: Arc::new(Health::new(Vec::new())),

@@ -25,6 +25,7 @@ pub struct Ack {
     created: Option<Created>,
     session: Option<HeaderValue>,
     next: Option<u64>,
+    reply: Option<HeaderValue>,
     error: Option<(Hresult, ErrorContext)>,
     retry_after: Option<u64>,
 }
@@ -44,6 +45,7 @@ impl Ack {
             created: None,
             session: None,
             next: None,
+            reply: None,
             error: None,
             retry_after: None,
         }
@@ -117,6 +119,14 @@ impl Ack {
         self
     }
 
+    /// Tells where the answer of the server application is: on the Ack of the last fragment (MC-BUP 2.2.7.2). A URL that can't be a
+    /// header value is not told.
+    #[must_use]
+    pub fn replied_at(mut self, url: &str) -> Self {
+        self.reply = HeaderValue::from_str(url).ok();
+        self
+    }
+
     /// Asks the client to come back after `wait`, rounded up to whole seconds.
     #[must_use]
     pub const fn retry_after(mut self, wait: Duration) -> Self {
@@ -163,6 +173,7 @@ impl Ack {
                 number(created.and_then(|created| created.fallback_timeout)),
             ),
             (header::RECEIVED_CONTENT_RANGE, number(self.next)),
+            (header::REPLY_URL, self.reply.clone()),
             (header::ERROR, code.clone()),
             (header::ERROR_CODE, code),
             (
@@ -237,6 +248,19 @@ mod tests {
         BITS-Protocol: {7df0354d-249b-430f-820d-3d2a9bef4931}
         BITS-Session-Id: {11111111-2222-4333-8444-5555555555AA}
         Accept-Encoding: identity
+        Content-Length: 0
+        ");
+    }
+
+    #[test]
+    fn the_last_fragment_tells_where_the_reply_is() {
+        insta::assert_snapshot!(block(&Ack::fragment(&sent(), 300_000).replied_at("http://h/replies/ok.txt")), @r"
+        200
+        Pragma: no-cache
+        BITS-Packet-Type: Ack
+        BITS-Session-Id: {11111111-2222-4333-8444-5555555555aa}
+        BITS-Received-Content-Range: 300000
+        BITS-Reply-URL: http://h/replies/ok.txt
         Content-Length: 0
         ");
     }

@@ -20,6 +20,16 @@ pub const HOST_ID_FALLBACK_TIMEOUT: &str = "BITS-Host-Id-Fallback-Timeout";
 pub const RECEIVED_CONTENT_RANGE: &str = "BITS-Received-Content-Range";
 /// Where the answer of the server application is to be fetched (MC-BUP 2.2.7.2).
 pub const REPLY_URL: &str = "BITS-Reply-URL";
+/// To a server application: the absolute URL of the upload (MC-BUP 2.2.12.2).
+pub const ORIGINAL_REQUEST_URL: &str = "BITS-Original-Request-URL";
+/// To a server application: where the file lies. In the spelling of the examples, not of the text (MC-BUP 3.4.5.2, 4.2; 2.2.12.2 differs).
+pub const REQUEST_DATA_FILE: &str = "BITS-Request-DataFile-Name";
+/// To a server application: where it writes its answer, in the same spelling.
+pub const RESPONSE_DATA_FILE: &str = "BITS-Response-DataFile-Name";
+/// From a server application: an answer that is ready elsewhere (MC-BUP 2.2.13.2).
+pub const STATIC_RESPONSE_URL: &str = "BITS-Static-Response-URL";
+/// From a server application: the file shall go to its destination as well (MC-BUP 2.2.13.2).
+pub const COPY_TO_DESTINATION: &str = "BITS-Copy-File-To-Destination";
 /// An error code, by the name of MC-BUP 2.2.1.2.
 pub const ERROR: &str = "BITS-Error";
 /// The same error code, by the name of the win32 documentation: which of the two a client reads differs.

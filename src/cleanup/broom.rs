@@ -11,9 +11,9 @@ use tracing::{debug, info};
 use super::finding::{Deed, Finding, Report};
 use crate::bits::SessionId;
 use crate::clock::{Timestamp, random_id};
-use crate::session::{Input, Limits, Outcome, Phase, Session, Tails, Then, step};
+use crate::session::{Input, Limits, Outcome, Phase, Record, Session, Tails, Then, step};
 use crate::staging::UploadId;
-use crate::store::{Error, Key, ListedRecord, ListedSession, Name, Store, Stored, Version};
+use crate::store::{Error, Key, KeyRefused, ListedRecord, ListedSession, Name, Store, Stored, Version};
 use crate::upload::{Place, Rules};
 
 /// Nothing younger than this is touched, and a session that was noted as expiring has this long to stir.
@@ -38,6 +38,7 @@ struct Known {
     key: String,
     phase: &'static str,
     upload: Option<UploadId>,
+    application: bool,
     /// Whether everything beside the record was removed by this process.
     is_cleared: bool,
 }
@@ -182,7 +183,7 @@ impl Broom {
         }
         let lifetimes = self.lifetimes(&route);
         match phase {
-            "open" | "publishing" | "published" if silent_for >= lifetimes.silent => {
+            "open" | "publishing" | "published" | "sealed" | "told" if silent_for >= lifetimes.silent => {
                 self.act(listed.id, Input::Silent, report).await
             }
             "expiring" => {
@@ -277,7 +278,7 @@ impl Broom {
         }
         self.count(id, &record.phase, report);
         if let Then::Discard(_) = step.then {
-            self.clear_staged(id, &record.target.key, record.upload()).await?;
+            self.clear_staged(&record).await?;
         }
         Ok(())
     }
@@ -297,7 +298,11 @@ impl Broom {
             }
             Phase::Closed { .. } => Deed::Completed,
             // Of an ended or published session the sweep changes nothing else.
-            Phase::Open(_) | Phase::Publishing { .. } | Phase::Published { .. } => Deed::Revived,
+            Phase::Open(_)
+            | Phase::Publishing { .. }
+            | Phase::Published { .. }
+            | Phase::Sealed { .. }
+            | Phase::Told { .. } => Deed::Revived,
         };
         self.note(id, deed, None, None);
     }
@@ -315,8 +320,7 @@ impl Broom {
         }
         let stored = self.store.read_record(id).await?.ok_or(Error::NotFound)?;
         if let Phase::Closed { .. } = stored.record.phase {
-            self.clear_staged(id, &stored.record.target.key, stored.record.upload())
-                .await?;
+            self.clear_staged(&stored.record).await?;
             if let Some(known) = self.known.get_mut(&id) {
                 known.is_cleared = true;
             }
@@ -324,9 +328,10 @@ impl Broom {
         Ok(())
     }
 
-    async fn clear_staged(&self, id: SessionId, key: &str, upload: Option<&UploadId>) -> Result<(), Error> {
-        if let Ok(key) = Key::parse(key) {
-            match upload {
+    async fn clear_staged(&self, record: &Record) -> Result<(), Error> {
+        let id = record.id;
+        if let Ok(key) = place_of(record) {
+            match record.upload() {
                 Some(upload) => self.store.abort(&key, upload).await?,
                 None => self.store.tidy(&key, id).await?,
             }
@@ -349,7 +354,7 @@ impl Broom {
         report: &mut Report,
     ) -> Result<(), Error> {
         self.clear(record.id).await?;
-        if let Some(key) = self.known.get(&record.id).and_then(|known| Key::parse(&known.key).ok()) {
+        for key in self.places_of_uploads(record.id) {
             match self.abort_strays(record.id, &key, now, report).await {
                 // Who may not list them leaves them to a rule of the bucket.
                 Ok(0) | Err(Error::Denied(_)) => {}
@@ -365,6 +370,15 @@ impl Broom {
         self.known.remove(&record.id);
         report.forgotten += 1;
         Ok(())
+    }
+
+    /// Where uploads of a session may have begun: its destination, and its own place where a server application gets the file first.
+    fn places_of_uploads(&self, id: SessionId) -> Vec<Key> {
+        let Some(known) = self.known.get(&id) else {
+            return Vec::new();
+        };
+        let own = known.application.then(|| Key::entity(id));
+        own.into_iter().chain(Key::parse(&known.key).ok()).collect()
     }
 
     /// Aborts uploads to `key` that no record names: those of a crash between beginning one and recording it. Gives back how many are
@@ -430,10 +444,20 @@ impl Broom {
     }
 }
 
+/// Where the file of a session is put together.
+fn place_of(record: &Record) -> Result<Key, KeyRefused> {
+    if record.application {
+        Ok(Key::entity(record.id))
+    } else {
+        Key::parse(&record.target.key)
+    }
+}
+
 impl From<Stored> for Known {
     fn from(stored: Stored) -> Self {
         Self {
             upload: stored.record.upload().cloned(),
+            application: stored.record.application,
             is_cleared: false,
             phase: stored.record.phase.name(),
             route: stored.record.target.route,
@@ -484,6 +508,7 @@ mod tests {
                 durability: Durability::Fragment,
                 coordination: Coordination::Shared,
             },
+            application: None,
         });
         (depot, place)
     }

@@ -49,6 +49,7 @@ impl Replica {
                 route: "/".to_owned(),
                 store: depot.store(),
                 rules,
+                application: None,
             }),
         }
     }

@@ -216,6 +216,7 @@ mod tests {
             route: "/".to_owned(),
             store,
             rules,
+            application: None,
         })
     }
 

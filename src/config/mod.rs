@@ -16,8 +16,9 @@ pub use log::Log;
 use crate::cleanup::Settings as CleanupSettings;
 use crate::download::Settings as DownloadSettings;
 use crate::gateway::{ConnectionSettings, RouteSettings, Settings as ServerSettings};
+use crate::notify::Settings as NotifySettings;
 use crate::store::Settings as StoreSettings;
-use crate::units::knob::{Unavailable, settings};
+use crate::units::knob::settings;
 use crate::upload::{MemorySettings, Settings as UploadSettings};
 
 settings! {
@@ -58,8 +59,9 @@ settings! {
         pub upload: UploadSettings,
         /// Its rules for downloads.
         pub download: DownloadSettings,
-        /// The server application that is told of finished uploads.
-        pub notify: Unavailable = Unavailable,
+        /// The server application that is told of finished uploads, and whose reply goes to the client (upload-reply). Files of such a
+        /// route do not appear at their destination unless the application asks for it: docs/applications.md.
+        pub notify: NotifySettings = NotifySettings::default(),
     }
 }
 

@@ -82,7 +82,10 @@ pub(super) fn variables() -> Vec<String> {
 
 /// A section, as the documentation shows it.
 struct Documented {
-    name: &'static str,
+    /// Its name in the file, with those of the sections around it.
+    name: String,
+    /// The same for the environment, where each of several is numbered.
+    path: Vec<&'static str>,
     about: String,
     /// Whether there may be several.
     list: bool,
@@ -99,13 +102,19 @@ impl Documented {
     }
 
     fn path_of<'k>(&self, key: &'k Key) -> Vec<&'k str> {
-        let index = if self.list { vec!["0"] } else { Vec::new() };
-        [vec![self.name], index, vec![key.name]].concat()
+        [self.path.as_slice(), &[key.name]].concat()
     }
 }
 
 fn sections() -> Vec<Documented> {
-    let documented = |section: Key| {
+    let mut found = Vec::new();
+    document(Settings::keys(), "", &[], &mut found);
+    found
+}
+
+/// Adds the sections among `keys`, each followed by those within it.
+fn document(keys: Vec<Key>, around: &str, path: &[&'static str], found: &mut Vec<Documented>) {
+    for section in keys {
         let about = section
             .about
             .iter()
@@ -116,19 +125,22 @@ fn sections() -> Vec<Documented> {
             Kind::List(kind) => (true, *kind),
             kind => (false, kind),
         };
-        let Kind::Table(keys) = kind else { return None };
-        let keys = keys
-            .into_iter()
-            .filter(|key| !matches!(key.kind, Kind::Unavailable))
-            .collect();
-        Some(Documented {
-            name: section.name,
+        let Kind::Table(keys) = kind else { continue };
+        let name = format!("{around}{}", section.name);
+        let index = if list { &["0"][..] } else { &[] };
+        let path = [path, &[section.name], index].concat();
+        let keys = keys.into_iter().filter(|key| !matches!(key.kind, Kind::Unavailable));
+        let (inner, keys) = keys.partition(|key| matches!(key.kind, Kind::Table(_)));
+        let within = format!("{name}.");
+        found.push(Documented {
+            name,
+            path: path.clone(),
             about,
             list,
             keys,
-        })
-    };
-    Settings::keys().into_iter().filter_map(documented).collect()
+        });
+        document(inner, &within, &path, found);
+    }
 }
 
 /// The line of a key: what holds without it, or, in a comment, what it may look like.

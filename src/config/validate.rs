@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::place::{Anchor, host_name, url_path};
 use super::{Route, Settings};
+use crate::notify::settings::Mode as NotifyMode;
 use crate::store::Settings as StoreSettings;
 use crate::telemetry;
 use crate::units::ByteSize;
@@ -238,6 +239,19 @@ impl Check<'_> {
             let reason = "\"part\" needs coordination = \"single-replica\" or a host_id: two replicas in turn would never \
                           finish a part";
             self.report(&key("durability"), reason);
+        }
+        for (name, reason) in route.notify.problems() {
+            self.report(&key(&format!("notify.{name}")), reason);
+        }
+        if route.notify.is_unused() {
+            self.warn(
+                &key("notify.url"),
+                "is not used: notify.mode is \"off\", files go straight to their destination",
+            );
+        }
+        if route.notify.mode == NotifyMode::Reference && route.store.url.starts_with("memory:") {
+            let reason = "\"reference\" needs a store that others can read: a memory:/// is only within this process";
+            self.report(&key("notify.mode"), reason);
         }
         if route
             .store

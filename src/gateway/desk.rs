@@ -135,10 +135,12 @@ impl Desk {
             return Some(());
         }
         match Verb::of(&session.req_header().method) {
-            Some(verb) if route.download => match self.serve(session, visit, route, below, verb).await {
-                Ok(()) => Some(()),
-                Err(trouble) => self.refuse(session, visit, &trouble).await,
-            },
+            Some(verb) if route.download || route.keeps_reply(below) => {
+                match self.serve(session, visit, route, below, verb).await {
+                    Ok(()) => Some(()),
+                    Err(trouble) => self.refuse(session, visit, &trouble).await,
+                }
+            }
             _ if route.upstream.is_some() => None,
             _ => self.refuse(session, visit, &Trouble::NotAllowed).await,
         }

@@ -5,9 +5,11 @@ use pingora::proxy::Session;
 use super::Route;
 use super::answer::{self, Answer};
 use super::desk::Desk;
+use super::reply;
 use super::rescue::Trouble;
 use super::visit::Visit;
 use crate::download::{Failure, Response, Verb};
+use crate::session::Principal;
 use crate::store::{Key, KeyRefused};
 
 impl Desk {
@@ -24,14 +26,35 @@ impl Desk {
         if !route.is_open() {
             return Err(Trouble::NotReady);
         }
+        if let Some(id) = reply::session_of(below).filter(|_| route.place.application.is_some()) {
+            visit.session = Some(id.to_string());
+            // Until Close or Cancel; there may be a file of this name, but nobody is told of that.
+            let key = self.clerk.reply(route, &Principal::anonymous(), id).await;
+            let key = key.map_err(Failure::from)?.ok_or(Failure::NotFound)?;
+            return self.send_file(session, visit, route, &key, verb).await;
+        }
+        if !route.download {
+            return Err(Trouble::NotAllowed);
+        }
         let key = match Key::from_request(below) {
             Ok(key) => key,
             // Directories are never listed: there is nothing to see.
             Err(KeyRefused::Directory) => return Err(Failure::NotFound.into()),
             Err(refused) => return Err(refused.into()),
         };
+        self.send_file(session, visit, route, &key, verb).await
+    }
+
+    async fn send_file(
+        &self,
+        session: &mut Session,
+        visit: &mut Visit,
+        route: &Route,
+        key: &Key,
+        verb: Verb,
+    ) -> Result<(), Trouble> {
         let headers = &session.req_header().headers;
-        let response = self.downloads.answer(&route.place.store, &key, verb, headers).await?;
+        let response = self.downloads.answer(&route.place.store, key, verb, headers).await?;
         self.deliver(session, visit, response).await;
         Ok(())
     }

@@ -18,6 +18,7 @@ mod listener;
 mod pace;
 mod packets;
 mod pulse;
+mod reply;
 mod rescue;
 mod routes;
 mod settings;
@@ -96,6 +97,11 @@ impl Route {
         if noted.as_deref() != trouble {
             *noted = trouble.map(str::to_owned);
         }
+    }
+
+    /// Whether `below` is where a reply may be.
+    fn keeps_reply(&self, below: &str) -> bool {
+        self.place.application.is_some() && reply::session_of(below).is_some()
     }
 
     /// What `Allow` says (RFC 9110 10.2.1).

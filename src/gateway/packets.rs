@@ -8,12 +8,13 @@ use pingora::proxy::Session;
 use super::Route;
 use super::body::FragmentBody;
 use super::desk::Desk;
+use super::reply::{self, Reached};
 use super::rescue::{Rescue, Trouble, rescue};
 use super::visit::Visit;
 use crate::bits::{Ack, BodyLength, ContentRange, Fragment, Malformed, Packet, PacketKind, SentSessionId, SessionId};
 use crate::session::{Principal, Target};
-use crate::store::{Key, KeyRefused};
-use crate::upload::{Asked, Body, Fragmented, Taking, Uploads};
+use crate::store::{Error as StoreError, Key, KeyRefused};
+use crate::upload::{Asked, Body, Fragmented, Refused, ReplyAt, Taking, Uploads};
 
 /// Where a packet goes, as its URL says, and who sends it.
 #[derive(Debug)]
@@ -112,6 +113,16 @@ impl Clerk {
         Self { uploads }
     }
 
+    /// Where the reply lies that a session keeps for `principal`; `None` when there is none for him.
+    pub(super) async fn reply(
+        &self,
+        route: &Route,
+        principal: &Principal,
+        session: SessionId,
+    ) -> Result<Option<Key>, StoreError> {
+        self.uploads.reply(&route.place, principal, session).await
+    }
+
     /// Carries out a packet and says what to answer. `body` must break when it is not as long as [`PacketHead::range`]; it is read
     /// only as far as it is wanted.
     pub async fn answer(&self, head: &PacketHead, to: &Destination<'_>, body: &mut impl Body) -> Reply {
@@ -199,17 +210,38 @@ impl Clerk {
         body: &mut impl Body,
     ) -> Result<Ack, Failed> {
         let Fragment { session, range } = fragment;
-        let Fragmented { next, verdict } = self
+        let Fragmented { next, verdict, reply } = self
             .uploads
             .fragment(&route.place, asked, session.id, *range, body)
             .await;
         match (verdict, next) {
-            (Ok(()), Some(next)) => Ok(Ack::fragment(session, next)),
+            (Ok(()), Some(next)) => match reply {
+                None => Ok(Ack::fragment(session, next)),
+                Some(at) => Ok(Ack::fragment(session, next).replied_at(&reply_url(route, at)?)),
+            },
             (Ok(()), None) => Ok(Ack::fragment(session, range.end())),
             (Err(refused), next) => Err(Failed {
                 trouble: refused.into(),
                 next,
             }),
+        }
+    }
+}
+
+/// The absolute URL that a client is sent to for its reply.
+fn reply_url(route: &Route, at: ReplyAt) -> Result<String, Refused> {
+    match at {
+        ReplyAt::Elsewhere(url) => Ok(url),
+        ReplyAt::Here { session, url } => {
+            let application = route.place.application.as_ref();
+            let reached = Reached {
+                created: &url,
+                host_id: route.host_id.as_ref().map(|id| id.host.as_str()),
+                origin: application.and_then(|application| application.reply_origin()),
+            };
+            reply::url(&reached, &route.place.route, session).ok_or(Refused::InvalidArgument(
+                "the URL of the reply is longer than a client takes",
+            ))
         }
     }
 }

@@ -185,6 +185,11 @@ fn of_refused(refused: &Refused) -> Rescue {
         Refused::OutOfStep => Rescue::bare(416, "out_of_step"),
         Refused::Lost(_) => Rescue::coded(500, Hresult::SESSION_NOT_FOUND, "lost").level(Level::WARN),
         Refused::Busy { retry_after, .. } => Rescue::busy(*retry_after, "busy"),
+        Refused::Application { status, code, .. } => Rescue {
+            error: Some((*code, ErrorContext::RemoteApplication)),
+            level: Level::WARN,
+            ..Rescue::bare(*status, "application")
+        },
         Refused::Full(_) => Rescue::coded(500, Hresult::DISK_FULL, "full").level(Level::ERROR),
         Refused::Body(BodyBroken::Disconnected) => Rescue {
             status: None,

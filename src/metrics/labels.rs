@@ -89,6 +89,22 @@ label! {
 }
 
 label! {
+    /// What came of telling a server application of a finished upload.
+    Notified {
+        /// It took the file.
+        Accepted => "accepted",
+        /// It answered another status than 2xx.
+        Refused => "refused",
+        /// It did not answer in time.
+        TimedOut => "timed_out",
+        /// It can't be reached, or broke off.
+        Unreachable => "unreachable",
+        /// Its answer can't be used.
+        Malformed => "malformed",
+    }
+}
+
+label! {
     /// What a store was asked to do.
     StoreOperation {
         /// Write an object, conditionally or not.
@@ -105,6 +121,8 @@ label! {
         BeginMultipart => "begin_multipart",
         /// Store a part.
         PutPart => "put_part",
+        /// Store a part that is a copy of another object.
+        CopyPart => "copy_part",
         /// Publish the parts.
         CompleteMultipart => "complete_multipart",
         /// Forget the parts.

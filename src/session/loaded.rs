@@ -1,6 +1,6 @@
 //! A session as it was loaded: its record and the log of its tails.
 
-use super::{Phase, Principal, Record, Refusal, Tails, Target};
+use super::{Delivery, Phase, Principal, Record, Refusal, Tails, Target, Verdict};
 
 /// A loaded session. It may be stale: two conditional writes of the store catch that, never this value.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,14 +14,29 @@ pub struct Session {
 impl Session {
     /// The next offset: every byte below it is stored.
     ///
-    /// While the file is being published this is one byte short of its size: no answer carries the size itself unless
-    /// the record says that the file is published.
+    /// While the file is being published, or its server application has not taken it, this is one byte short of its size: no answer
+    /// carries the size itself unless the record says that the client is done.
     pub fn end(&self) -> u64 {
         let total = self.record.total.unwrap_or_default();
         match &self.record.phase {
             Phase::Open(staged) | Phase::Expiring(staged) => self.tails.reach(staged.end()),
-            Phase::Publishing { .. } => total.saturating_sub(1),
-            Phase::Published { tag } => tag.size,
+            Phase::Publishing { .. }
+            | Phase::Sealed { .. }
+            | Phase::Told {
+                verdict: Verdict::Forbidden,
+                ..
+            } => total.saturating_sub(1),
+            Phase::Told {
+                verdict: Verdict::Accepted {
+                    copy: Delivery::Wanted, ..
+                },
+                ..
+            } => total.saturating_sub(1),
+            Phase::Published { tag }
+            | Phase::Told {
+                tag,
+                verdict: Verdict::Accepted { .. },
+            } => tag.size,
             Phase::Closed { .. } => 0,
         }
     }

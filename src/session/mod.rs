@@ -9,6 +9,16 @@
 //!                                                                     CANCEL = closed)
 //! open, expiring ──Close, Cancel──▶ closed(cancelled)
 //! ```
+//!
+//! Where a server application takes the files (the specification's NOTIFY = sealed, WAIT_FOR_CLOSE = told):
+//!
+//! ```text
+//! open ──▶ publishing ──▶ sealed ──it took the file──▶ told ──Close──▶ closed(completed)
+//!   └──small file, put──────▲  │ ▲                       └─▶ (copied to the destination first, when it asked for that)
+//!                              │ └──it failed: told again with the next fragment
+//!                              ├──403: never told again──▶ told (forbidden) ──Close, Cancel──▶ closed(cancelled)
+//!                              └──Close, Cancel──▶ closed(cancelled)
+//! ```
 
 mod limits;
 mod loaded;
@@ -19,7 +29,8 @@ mod tails;
 pub use limits::Limits;
 pub use loaded::Session;
 pub use record::{
-    Before, ObjectTag, Outcome, PAGE_PARTS, PageName, Phase, Principal, RECORD_VERSION, Record, Staged, Target,
+    Before, Delivery, ObjectTag, Outcome, PAGE_PARTS, PageName, Phase, Principal, RECORD_VERSION, Record, Reply,
+    ReplyName, Staged, Target, Verdict,
 };
 pub use step::{Answer, Gone, Input, Refusal, Step, Then, step};
 pub use tails::Tails;

@@ -12,7 +12,16 @@ use crate::clock::Timestamp;
 use crate::staging::{RecordedPart, UploadId};
 
 /// The version of the record's format that this program writes.
-pub const RECORD_VERSION: u32 = 1;
+///
+/// 2 brought sessions whose file goes to a server application. To a reader of version 1 their parts would be those of the destination,
+/// so they say that it must not read them; all others may still be read by it.
+pub const RECORD_VERSION: u32 = 2;
+
+/// The oldest version that may read a session whose file goes straight to its destination.
+const PLAIN_READER: u32 = 1;
+
+/// The oldest version that knows what to do with a session of a server application.
+const APPLICATION_READER: u32 = 2;
 
 /// Who a client is. On routes without authentication everybody is [`Principal::anonymous`].
 #[derive(Clone, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
@@ -110,6 +119,58 @@ pub enum Outcome {
     Lost,
 }
 
+/// What a server application said that it is not asked again.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It took the file.
+    Accepted {
+        /// What the client gets from it.
+        reply: Reply,
+        /// Whether the file goes to its destination as well (MC-BUP 2.2.13.2).
+        copy: Delivery,
+    },
+    /// 403: the one refusal that is final (win32 documentation, handling server application errors).
+    Forbidden,
+}
+
+/// What a server application has for the client (MC-BUP 3.3.5.2.4, 3.3.5.2.6).
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// Nothing.
+    Nothing,
+    /// An object of the session.
+    Stored {
+        /// Its name: one for each time that the application was told, so that no late answer replaces what the client reads.
+        name: ReplyName,
+        /// What it is.
+        tag: ObjectTag,
+    },
+    /// Something that is ready at this absolute URL and stays there.
+    Elsewhere {
+        /// As the application wrote it.
+        url: String,
+    },
+}
+
+/// The name of a reply among the objects of its session.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ReplyName(pub Uuid);
+
+/// Whether the file of a server application goes to its destination as well.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// It does not.
+    Unwanted,
+    /// It is to be copied.
+    Wanted,
+    /// It was copied.
+    Done,
+}
+
 /// Where a session stands. What belongs to one phase only does not exist in another.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -131,6 +192,19 @@ pub enum Phase {
     Published {
         /// What the destination was right after publication.
         tag: ObjectTag,
+    },
+    /// The file is whole and an object of the session; the server application is to be told of it (MC-BUP 3.2.5.1.3, NOTIFY).
+    /// The name is ours.
+    Sealed {
+        /// What the object is.
+        tag: ObjectTag,
+    },
+    /// The server application has said what holds from now on (MC-BUP 3.2.5.1.4, WAIT_FOR_CLOSE; 3.2.1.4, NotifyCache).
+    Told {
+        /// What the file of the session is.
+        tag: ObjectTag,
+        /// What it said.
+        verdict: Verdict,
     },
     /// A tombstone: nothing is kept but the outcome.
     Closed {
@@ -165,6 +239,10 @@ pub struct Record {
     pub max_upload_size: u64,
     /// Whether the route allowed to replace an existing file at Create-Session.
     pub overwrite: bool,
+    /// Whether the route had a server application at Create-Session: the file is an object of the session then, whatever the route
+    /// says by the time that it is whole.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub application: bool,
     /// What the destination was at Create-Session.
     pub before: Before,
     /// The size of the whole file, once a fragment told it.
@@ -226,7 +304,7 @@ impl Record {
     ) -> Self {
         Self {
             version: RECORD_VERSION,
-            min_reader: RECORD_VERSION,
+            min_reader: PLAIN_READER,
             write: Uuid::nil(),
             id,
             principal,
@@ -235,12 +313,45 @@ impl Record {
             part_size,
             max_upload_size,
             overwrite,
+            application: false,
             before,
             total: None,
             phase: Phase::Open(Staged::default()),
             created: now,
             written: now,
             unknown: Map::new(),
+        }
+    }
+
+    /// The same session, but its file goes to a server application.
+    #[must_use]
+    pub fn for_application(mut self) -> Self {
+        self.application = true;
+        self.min_reader = APPLICATION_READER;
+        self
+    }
+
+    /// What has to be true of where the file is put together: nobody else puts anything at the place of a session's own.
+    pub const fn condition(&self) -> &Before {
+        if self.application {
+            &Before::Absent
+        } else {
+            &self.before
+        }
+    }
+
+    /// The reply that the session keeps for its client.
+    pub const fn stored_reply(&self) -> Option<(ReplyName, &ObjectTag)> {
+        match &self.phase {
+            Phase::Told {
+                verdict:
+                    Verdict::Accepted {
+                        reply: Reply::Stored { name, tag },
+                        ..
+                    },
+                ..
+            } => Some((*name, tag)),
+            _ => None,
         }
     }
 
@@ -257,7 +368,7 @@ impl Record {
         match &self.phase {
             Phase::Open(staged) | Phase::Expiring(staged) | Phase::Publishing { staged, .. } => staged.upload.as_ref(),
             Phase::Closed { upload, .. } => upload.as_ref(),
-            Phase::Published { .. } => None,
+            Phase::Published { .. } | Phase::Sealed { .. } | Phase::Told { .. } => None,
         }
     }
 
@@ -265,9 +376,14 @@ impl Record {
     pub const fn staged(&self) -> Option<&Staged> {
         match &self.phase {
             Phase::Open(staged) | Phase::Expiring(staged) | Phase::Publishing { staged, .. } => Some(staged),
-            Phase::Published { .. } | Phase::Closed { .. } => None,
+            Phase::Published { .. } | Phase::Sealed { .. } | Phase::Told { .. } | Phase::Closed { .. } => None,
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what `skip_serializing_if` calls")]
+const fn is_not(flag: &bool) -> bool {
+    !*flag
 }
 
 impl Phase {
@@ -278,6 +394,8 @@ impl Phase {
             Self::Expiring(_) => "expiring",
             Self::Publishing { .. } => "publishing",
             Self::Published { .. } => "published",
+            Self::Sealed { .. } => "sealed",
+            Self::Told { .. } => "told",
             Self::Closed { .. } => "closed",
         }
     }
@@ -289,6 +407,7 @@ mod tests {
 
     /// A record of every version that was ever written, kept for ever.
     const VERSION_1: &str = include_str!("record-1.json");
+    const VERSION_2: &str = include_str!("record-2.json");
 
     #[test]
     fn a_record_of_version_1_is_read_and_written_back_the_same() {
@@ -299,15 +418,47 @@ mod tests {
     }
 
     #[test]
+    fn a_record_of_version_2_is_read_and_written_back_the_same() {
+        let record: Record = serde_json::from_str(VERSION_2).unwrap();
+        assert!(record.application && record.stored_reply().is_some());
+        let again: Value = serde_json::from_str(&serde_json::to_string(&record).unwrap()).unwrap();
+        assert_eq!(again, serde_json::from_str::<Value>(VERSION_2).unwrap());
+    }
+
+    /// A reader of version 1 would begin an upload to the destination, and publish what only the application is to see.
+    #[test]
+    fn only_sessions_of_a_server_application_are_kept_from_older_readers() {
+        let plain = Record::begin(
+            SessionId::new(Uuid::nil()),
+            Principal::anonymous(),
+            Target {
+                route: "/".to_owned(),
+                key: "f".to_owned(),
+                query: None,
+            },
+            "http://h/f".to_owned(),
+            1,
+            1,
+            false,
+            Before::Absent,
+            Timestamp::default(),
+        );
+        assert_eq!((plain.version, plain.min_reader), (2, 1));
+        assert!(serde_json::to_value(&plain).unwrap().get("application").is_none());
+        let told = plain.for_application();
+        assert_eq!((told.version, told.min_reader), (2, 2));
+    }
+
+    #[test]
     fn fields_of_a_newer_version_survive_a_rewrite() {
         let mut newer: Value = serde_json::from_str(VERSION_1).unwrap();
-        newer["version"] = 2.into();
+        newer["version"] = 3.into();
         newer["colour"] = "blue".into();
         let record: Record = serde_json::from_value(newer).unwrap();
         let again = serde_json::to_value(record.stamped(Uuid::nil(), Timestamp::from_millis(7))).unwrap();
         assert_eq!(
             (&again["colour"], &again["version"]),
-            (&Value::from("blue"), &Value::from(2))
+            (&Value::from("blue"), &Value::from(3))
         );
     }
 

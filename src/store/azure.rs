@@ -1,12 +1,14 @@
 //! Azure Blob Storage: parts are blocks, and completing is committing a list of them.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use http::{Method, Request, Uri};
 use object_store::azure::{AzureAuthorizer, MicrosoftAzure};
 use object_store::client::{HttpClient, HttpRequest, HttpRequestBody};
+use object_store::signer::Signer;
 use object_store::{ObjectStore, PutPayload, path::Path};
 use url::Url;
 
@@ -196,6 +198,10 @@ impl Bucket for AzureBucket {
         Ok(PartId(
             remote::put_part(&self.store, path, &upload.0, part, payload).await?,
         ))
+    }
+
+    async fn signed_url(&self, method: Method, path: &Path, lasts: Duration) -> Result<Option<Url>, Error> {
+        Ok(Some(self.store.signed_url(method, path, lasts).await?))
     }
 
     async fn mark(&self, _path: &Path, _upload: &UploadId) -> Result<Option<String>, Error> {

@@ -1,8 +1,13 @@
 //! What a store must be able to do beyond `object_store`'s own traits: multipart uploads that any process can go on
 //! with, and completion that depends on what the destination is.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use async_trait::async_trait;
+use http::Method;
 use object_store::{ObjectStore, PutPayload, path::Path};
+use url::Url;
 
 use super::{CompleteError, Error, Terms};
 use crate::bits::SessionId;
@@ -36,6 +41,38 @@ pub trait Bucket: std::fmt::Debug + Send + Sync {
         part: PartRange,
         payload: PutPayload,
     ) -> Result<PartId, Error>;
+
+    /// Stores a part that is copied from another object of the bucket without passing through here. `None` where the store has no such
+    /// request, or not for this object: its bytes have to be read and stored.
+    async fn copy_part(
+        &self,
+        _from: &Path,
+        _to: &Path,
+        _upload: &UploadId,
+        _part: PartRange,
+    ) -> Result<Option<PartId>, Error> {
+        Ok(None)
+    }
+
+    /// A URL by which whoever has it may do this with the object, and nothing else, for as long as it says.
+    async fn signed_url(&self, _method: Method, _path: &Path, _lasts: Duration) -> Result<Option<Url>, Error> {
+        Ok(None)
+    }
+
+    /// The file that is the object, where it is one on this machine.
+    fn file(&self, _path: &Path) -> Option<PathBuf> {
+        None
+    }
+
+    /// Makes it possible that somebody else writes the file that is the object.
+    async fn make_way(&self, _path: &Path) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Makes safe what somebody else wrote as the file that is the object.
+    async fn adopt(&self, _path: &Path) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// What the published object will be known by, where that can be told before completion.
     async fn mark(&self, path: &Path, upload: &UploadId) -> Result<Option<String>, Error>;

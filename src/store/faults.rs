@@ -228,6 +228,7 @@ fn record(id: SessionId, total: Option<u64>) -> Record {
         part_size: 1,
         max_upload_size: 1,
         overwrite: false,
+        application: false,
         before: Before::Absent,
         total,
         phase: Phase::Open(Staged::default()),

@@ -7,12 +7,15 @@
 //! have to take it too.) The price: one request to rewrite, one to delete, and on buckets with soft delete or a minimum storage
 //! duration the assembled object is billed for that long.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue};
 use http::{Method, Request};
 use object_store::client::{HttpClient, HttpRequestBody};
 use object_store::gcp::GoogleCloudStorage;
 use object_store::multipart::{MultipartStore, PartId as StorePartId};
+use object_store::signer::Signer;
 use object_store::{ObjectStore, ObjectStoreExt, PutMultipartOptions, PutPayload, path::Path};
 use url::Url;
 
@@ -237,6 +240,10 @@ impl Bucket for GoogleBucket {
         let (assembled, id) = self.assembly.split(path, upload).ok_or(Error::UnknownUpload)?;
         let etag = remote::put_part(&self.store, &assembled, id, part, payload).await?;
         Ok(PartId(bare(&etag).to_owned()))
+    }
+
+    async fn signed_url(&self, method: Method, path: &Path, lasts: Duration) -> Result<Option<Url>, Error> {
+        Ok(Some(self.store.signed_url(method, path, lasts).await?))
     }
 
     async fn mark(&self, _path: &Path, _upload: &UploadId) -> Result<Option<String>, Error> {

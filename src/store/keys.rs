@@ -7,7 +7,7 @@ use unicode_normalization::{UnicodeNormalization, is_nfc};
 use uuid::Uuid;
 
 use crate::bits::SessionId;
-use crate::session::PageName;
+use crate::session::{PageName, ReplyName};
 use crate::staging::UploadId;
 
 /// The reserved prefix unless the configuration says another one.
@@ -20,8 +20,13 @@ const LONGEST_KEY: usize = 1024;
 const LONGEST_SEGMENT: usize = 255;
 
 /// The destination of an upload below the prefix of the route's store: relative, normalised (NFC), and never one of our own objects.
+/// Or where a session of a server application keeps its file and its reply: no text makes such a key, so no URL names one.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Key(String);
+pub struct Key {
+    name: String,
+    /// Whether it lies among the objects of a session, and is named relative to all of them.
+    is_own: bool,
+}
 
 /// Why a path names no key: 400, without a single request to the store.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -97,23 +102,48 @@ impl Key {
     pub fn parse(name: &str) -> Result<Self, KeyRefused> {
         check(name)?;
         if is_nfc(name) {
-            return Ok(Self(name.to_owned()));
+            return Ok(Self::destination(name.to_owned()));
         }
         let normal: String = name.nfc().collect();
         // Normalising exchanges characters (a Kelvin sign becomes a K), so what it yields is judged anew.
         check(&normal)?;
-        Ok(Self(normal))
+        Ok(Self::destination(normal))
+    }
+
+    const fn destination(name: String) -> Self {
+        Self { name, is_own: false }
+    }
+
+    /// Where the whole file of a session lies until its server application took it, and its client closed it.
+    pub fn entity(id: SessionId) -> Self {
+        Self {
+            name: format!("{}/entity", id.as_key()),
+            is_own: true,
+        }
+    }
+
+    /// Where a session keeps this reply of its server application.
+    pub fn reply(id: SessionId, name: ReplyName) -> Self {
+        Self {
+            name: format!("{}/reply/{}", id.as_key(), name.0),
+            is_own: true,
+        }
     }
 
     /// The key as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.name
+    }
+
+    /// Whether it names an object of a session, not a destination.
+    pub const fn is_own(&self) -> bool {
+        self.is_own
     }
 }
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.name)
     }
 }
 
@@ -271,6 +301,9 @@ impl Layout {
 
     /// Whether a key may be used in this store: neither reserved by its configuration nor too long with its prefix.
     pub(super) fn admits(&self, key: &Key) -> Result<(), KeyRefused> {
+        if key.is_own {
+            return Ok(());
+        }
         if holds_reserved(key.as_str(), &self.reserved) {
             return Err(KeyRefused::Reserved);
         }
@@ -283,7 +316,11 @@ impl Layout {
     /// The object that `key` names.
     pub(super) fn destination(&self, key: &Key) -> Result<Path, KeyRefused> {
         self.admits(key)?;
-        Ok(path(&format!("{}{}", self.destinations, key.as_str())))
+        Ok(path(&if key.is_own {
+            format!("{}sessions/{}", self.own, key.name)
+        } else {
+            format!("{}{}", self.destinations, key.name)
+        }))
     }
 
     /// Where all sessions are.

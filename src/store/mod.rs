@@ -3,10 +3,12 @@
 mod alone;
 mod azure;
 mod bucket;
+mod copy;
 #[cfg(test)]
 pub(crate) mod depot;
 #[cfg(test)]
 pub(crate) mod dice;
+mod entrust;
 mod error;
 #[cfg(test)]
 mod faults;
@@ -29,6 +31,8 @@ mod terms;
 mod xml;
 
 pub use bucket::Bucket;
+pub use copy::Copied;
+pub use entrust::Entrusted;
 pub use error::{CompleteError, Error};
 pub use keys::{DEFAULT_RESERVED, Key, KeyRefused, Name};
 pub use objects::{ObjectRead, Seen, Standing, attributes, mode_of};
@@ -74,6 +78,8 @@ struct Inner {
     destination: Arc<dyn Bucket>,
     /// Where sessions are kept: the same bucket, unless the route has a staging URL of its own.
     sessions: Arc<dyn Bucket>,
+    /// Whether these two are one.
+    is_one_bucket: bool,
     layout: Layout,
     /// After how long the store ends unfinished multipart uploads by itself, where that is known.
     multipart_lifetime: Option<Duration>,
@@ -117,6 +123,7 @@ impl Store {
     ) -> Self {
         Self(Arc::new(Inner {
             home: name.clone(),
+            is_one_bucket: Arc::ptr_eq(&destination, &sessions),
             name,
             destination,
             sessions,
@@ -143,6 +150,7 @@ impl Store {
         Self(Arc::new(Inner {
             name: name.clone(),
             home,
+            is_one_bucket: self.0.is_one_bucket,
             destination: watch(destination),
             sessions: watch(sessions),
             layout: layout.clone(),
@@ -217,6 +225,24 @@ impl Store {
 
     fn destinations(&self) -> &dyn ObjectStore {
         self.0.destination.objects()
+    }
+
+    /// The bucket that holds the object of `key`.
+    fn bucket_of(&self, key: &Key) -> &dyn Bucket {
+        if key.is_own() {
+            &*self.0.sessions
+        } else {
+            &*self.0.destination
+        }
+    }
+
+    /// Whether sessions and destinations lie in the same bucket.
+    fn is_one_bucket(&self) -> bool {
+        self.0.is_one_bucket
+    }
+
+    fn objects_at(&self, key: &Key) -> &dyn ObjectStore {
+        self.bucket_of(key).objects()
     }
 
     fn path(&self, key: &Key) -> Result<Path, Error> {

@@ -77,7 +77,7 @@ impl Store {
     /// # Errors
     /// Trouble with the store.
     pub async fn look(&self, key: &Key) -> Result<Option<Seen>, Error> {
-        look_at(self.destinations(), &self.path(key)?).await
+        look_at(self.objects_at(key), &self.path(key)?).await
     }
 
     /// What the destination is to a session that wants to publish `size` bytes over `before`. Where files have no place for the session's
@@ -110,7 +110,7 @@ impl Store {
         let _only = self.only_publisher(&path).await;
         let mut patience = Patience::until(terms.by);
         loop {
-            let put = self.destinations().put_opts(&path, payload.clone(), options.clone());
+            let put = self.objects_at(key).put_opts(&path, payload.clone(), options.clone());
             let mut last = match put.await.map_err(|error| Unclear::from(Error::from(error))) {
                 Ok(result) => {
                     return Ok(ObjectTag {
@@ -122,14 +122,14 @@ impl Store {
                 Err(Unclear::Failed(error)) => return Err(error),
                 Err(Unclear::Look(error)) => error,
             };
-            match look_at(self.destinations(), &path).await {
+            match look_at(self.objects_at(key), &path).await {
                 Ok(seen) => match standing(seen.as_ref(), session, size, terms.before) {
                     Standing::Ours(tag) => return Ok(tag),
                     Standing::AsBefore if matches!(last, Error::Conflict) && !self.forgets_uploads() => {
-                        return self.put_as_part(&path, session, payload, terms).await;
+                        return self.put_as_part(key, session, payload, terms).await;
                     }
                     Standing::AsBefore => {}
-                    Standing::Changed => return self.same_content(&path, seen, &payload).await,
+                    Standing::Changed => return self.same_content(key, seen, &payload).await,
                 },
                 Err(error) => last = error,
             }
@@ -143,12 +143,12 @@ impl Store {
     /// that nobody sees, and stand in the way of a plain put for a week.
     async fn put_as_part(
         &self,
-        path: &Path,
+        key: &Key,
         session: SessionId,
         payload: PutPayload,
         terms: Terms<'_>,
     ) -> Result<ObjectTag, Error> {
-        let bucket = self.destination();
+        let (bucket, path) = (self.bucket_of(key), &self.path(key)?);
         let upload = bucket.begin(path, session).await?;
         let part = PartRange {
             index: 0,
@@ -172,14 +172,14 @@ impl Store {
     }
 
     /// Whether an object that names no session holds just the bytes that were to be put.
-    async fn same_content(&self, path: &Path, seen: Option<Seen>, payload: &PutPayload) -> Result<ObjectTag, Error> {
+    async fn same_content(&self, key: &Key, seen: Option<Seen>, payload: &PutPayload) -> Result<ObjectTag, Error> {
         let Some(seen) = seen.filter(|seen| seen.session.is_none() && seen.tag.size == payload.content_length() as u64)
         else {
             return Err(Error::Conflict);
         };
         let found = match self
-            .destinations()
-            .get_opts(path, if_match(&seen.tag))
+            .objects_at(key)
+            .get_opts(&self.path(key)?, if_match(&seen.tag))
             .await
             .map_err(Error::from)
         {
@@ -209,7 +209,7 @@ impl Store {
             range: range.map(GetRange::Bounded),
             ..if_tag.map(if_match).unwrap_or_default()
         };
-        let found = briefly(self.destinations().get_opts(&path, options)).await?;
+        let found = briefly(self.objects_at(key).get_opts(&path, options)).await?;
         let tag = tag_of(&found.meta);
         // Not every store honours the condition of a read.
         if if_tag.is_some_and(|asked| !same_object(asked, &tag)) {

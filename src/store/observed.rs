@@ -1,16 +1,19 @@
 //! Counts and times every request to a bucket.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::stream::{BoxStream, StreamExt};
+use http::Method;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
     PutOptions, PutPayload, PutResult, Result,
 };
+use url::Url;
 
 use super::bucket::Bucket;
 use super::{CompleteError, Error, Terms};
@@ -177,6 +180,37 @@ impl Bucket for Observed {
             self.bucket().put_part(path, upload, part, payload),
         )
         .await
+    }
+
+    async fn copy_part(
+        &self,
+        from: &Path,
+        to: &Path,
+        upload: &UploadId,
+        part: PartRange,
+    ) -> Result<Option<PartId>, Error> {
+        self.over(
+            StoreOperation::CopyPart,
+            self.bucket().copy_part(from, to, upload, part),
+        )
+        .await
+    }
+
+    async fn signed_url(&self, method: Method, path: &Path, lasts: Duration) -> Result<Option<Url>, Error> {
+        // Made here: the store is not asked.
+        self.bucket().signed_url(method, path, lasts).await
+    }
+
+    fn file(&self, path: &Path) -> Option<PathBuf> {
+        self.bucket().file(path)
+    }
+
+    async fn make_way(&self, path: &Path) -> Result<(), Error> {
+        self.bucket().make_way(path).await
+    }
+
+    async fn adopt(&self, path: &Path) -> Result<(), Error> {
+        self.bucket().adopt(path).await
     }
 
     async fn mark(&self, path: &Path, upload: &UploadId) -> Result<Option<String>, Error> {

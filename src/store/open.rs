@@ -406,7 +406,7 @@ pub(super) fn s3(bucket: &str, options: &Options, connector: &Connector) -> Resu
         .with_retry(retries())
         .with_http_connector(connector.clone());
     let store = builder.build().map_err(|error| told(&error))?;
-    Ok(S3Bucket::new(store, connector.client()?, anonymous))
+    Ok(S3Bucket::new(store, connector.client()?, bucket, anonymous))
 }
 
 pub(super) fn google(

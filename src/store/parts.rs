@@ -15,7 +15,7 @@ impl Store {
     /// # Errors
     /// Trouble with the store. An upload may have begun all the same: nobody knows its id, the sweep clears it away.
     pub async fn begin(&self, key: &Key, session: SessionId) -> Result<UploadId, Error> {
-        self.destination().begin(&self.path(key)?, session).await
+        self.bucket_of(key).begin(&self.path(key)?, session).await
     }
 
     /// Stores a part; storing the same one again is harmless.
@@ -30,7 +30,7 @@ impl Store {
         bytes: Vec<Bytes>,
     ) -> Result<PartId, Error> {
         let payload = bytes.into_iter().collect();
-        self.destination()
+        self.bucket_of(key)
             .put_part(&self.path(key)?, upload, part, payload)
             .await
     }
@@ -40,7 +40,7 @@ impl Store {
     /// # Errors
     /// Trouble with the store.
     pub async fn mark(&self, key: &Key, upload: &UploadId) -> Result<Option<String>, Error> {
-        self.destination().mark(&self.path(key)?, upload).await
+        self.bucket_of(key).mark(&self.path(key)?, upload).await
     }
 
     /// Publishes the parts as one object if the destination still is what the terms say and it is not too late to begin. It may be repeated after
@@ -62,7 +62,7 @@ impl Store {
         if only.is_some() {
             let size = parts.last().map_or(0, RecordedPart::end);
             match standing(
-                look_at(self.destinations(), &path).await?.as_ref(),
+                look_at(self.objects_at(key), &path).await?.as_ref(),
                 session,
                 size,
                 terms.before,
@@ -72,7 +72,7 @@ impl Store {
                 Standing::Changed => return Err(CompleteError::Changed),
             }
         }
-        self.destination()
+        self.bucket_of(key)
             .complete(&path, session, upload, parts, terms, mark)
             .await
     }
@@ -82,7 +82,7 @@ impl Store {
     /// # Errors
     /// Trouble with the store.
     pub async fn abort(&self, key: &Key, upload: &UploadId) -> Result<(), Error> {
-        self.destination().abort(&self.path(key)?, upload).await
+        self.bucket_of(key).abort(&self.path(key)?, upload).await
     }
 
     /// Removes what the publication of an ended session may have left beside its file.
@@ -102,6 +102,6 @@ impl Store {
     /// # Errors
     /// Trouble with the store.
     pub async fn list_uploads(&self, key: &Key) -> Result<Vec<(UploadId, Timestamp)>, Error> {
-        self.destination().uploads(&self.path(key)?).await
+        self.bucket_of(key).uploads(&self.path(key)?).await
     }
 }

@@ -10,6 +10,7 @@ use object_store::client::{HttpClient, HttpRequestBody};
 use object_store::multipart::MultipartStore;
 use object_store::signer::{SignedUrlOptions, Signer};
 use object_store::{ObjectStore, PutMultipartOptions, PutPayload, path::Path};
+use url::Url;
 
 use super::alone::Alone;
 use super::bucket::Bucket;
@@ -31,15 +32,18 @@ pub(super) struct S3Bucket {
     store: Alone<AmazonS3>,
     /// The connections that the store uses too.
     client: HttpClient,
+    /// Its name, which copies name their source by.
+    bucket: String,
     /// Requests go without a signature.
     anonymous: bool,
 }
 
 impl S3Bucket {
-    pub(super) fn new(store: AmazonS3, client: HttpClient, anonymous: bool) -> Self {
+    pub(super) fn new(store: AmazonS3, client: HttpClient, bucket: &str, anonymous: bool) -> Self {
         Self {
             store: Alone::new(store),
             client,
+            bucket: bucket.to_owned(),
             anonymous,
         }
     }
@@ -109,6 +113,14 @@ impl S3Bucket {
         })
     }
 }
+
+/// What is escaped in the source of a copy: everything that is not plain in a path.
+const OF_COPY_SOURCE: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// Codes that speak of the parts (the first one begins another one, too): no repeat helps.
 const INVALID_PART: [&str; 2] = ["<Code>InvalidPart", "<Code>EntityTooSmall"];
@@ -196,6 +208,41 @@ impl Bucket for S3Bucket {
         let etag = remote::put_part(self.store.objects(), path, &upload.0, part, payload).await?;
         // The quotes come back at completion: a record with 200 parts is small without them.
         Ok(PartId(bare(&etag).to_owned()))
+    }
+
+    async fn copy_part(
+        &self,
+        from: &Path,
+        to: &Path,
+        upload: &UploadId,
+        part: PartRange,
+    ) -> Result<Option<PartId>, Error> {
+        if part.is_empty() {
+            return Ok(None);
+        }
+        let source = percent_encoding::utf8_percent_encode(from.as_ref(), OF_COPY_SOURCE);
+        let source = HeaderValue::try_from(format!("/{}/{source}", self.bucket)).map_err(remote::unbuilt)?;
+        let range = HeaderValue::try_from(format!("bytes={}-{}", part.from, part.to - 1)).map_err(remote::unbuilt)?;
+        let headers = HeaderMap::from_iter([
+            (HeaderName::from_static("x-amz-copy-source"), source),
+            (HeaderName::from_static("x-amz-copy-source-range"), range),
+        ]);
+        let number = (u64::from(part.index) + 1).to_string();
+        let query = [("partNumber", number.as_str()), ("uploadId", upload.0.as_str())];
+        let request = self.request(Method::PUT, to, &query, headers, String::new(), Deadline::NEVER);
+        let answer = request.await?.accepted()?;
+        // As with a completion, an error may come with 200.
+        match xml::element(&answer.body, "ETag") {
+            Some(etag) => Ok(Some(PartId(bare(&etag).to_owned()))),
+            None => Err(Error::Unavailable("the answer to a copy was cut off".to_owned())),
+        }
+    }
+
+    async fn signed_url(&self, method: Method, path: &Path, lasts: Duration) -> Result<Option<Url>, Error> {
+        if self.anonymous {
+            return Ok(None);
+        }
+        Ok(Some(self.store.objects().signed_url(method, path, lasts).await?))
     }
 
     async fn mark(&self, _path: &Path, _upload: &UploadId) -> Result<Option<String>, Error> {

@@ -169,7 +169,9 @@ impl<'w, 'a> Receiving<'w, 'a> {
 
     /// Makes what came durable, unless that takes longer than the client would wait for the answer.
     async fn record_in_time(&mut self) -> Result<Answer, Stop> {
-        let recorded = in_time(async { Ok(self.record().await) }).await;
+        self.work.since = Uptime::now();
+        let within = self.work.place.answer_within();
+        let recorded = in_time(within, async { Ok(self.record().await) }).await;
         recorded.unwrap_or_else(|late| {
             self.work.forget_what_may_have_changed();
             Err(late.into())
@@ -346,7 +348,7 @@ impl<'w, 'a> Receiving<'w, 'a> {
             Some(upload) => upload.clone(),
             None => {
                 // A crash before the record names it leaves an upload that the sweep finds by its key.
-                let upload = self.work.place.store.begin(&self.work.key, self.work.id).await?;
+                let upload = self.work.place.store.begin(&self.work.file(), self.work.id).await?;
                 self.unnamed = true;
                 self.upload.insert(upload).clone()
             }
@@ -354,7 +356,7 @@ impl<'w, 'a> Receiving<'w, 'a> {
         while self.flying.len() >= IN_FLIGHT {
             self.land().await?;
         }
-        let (store, key) = (self.work.place.store.clone(), self.work.key.clone());
+        let (store, key) = (self.work.place.store.clone(), self.work.file());
         let flight = tokio::spawn(async move {
             let landed = store.put_part(&key, &upload, part, chunks).await;
             drop(memory);
@@ -454,7 +456,7 @@ impl<'w, 'a> Receiving<'w, 'a> {
         let abandoned = self.upload.take().filter(|_| self.unnamed);
         // Without a runtime the process is ending.
         if let (Some(upload), Ok(runtime)) = (abandoned, Handle::try_current()) {
-            let (store, key, id) = (self.work.place.store.clone(), self.work.key.clone(), self.work.id);
+            let (store, key, id) = (self.work.place.store.clone(), self.work.file(), self.work.id);
             runtime.spawn(async move {
                 for (_, flight) in flights {
                     // Whatever became of the part, it goes with its upload.

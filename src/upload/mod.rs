@@ -15,6 +15,7 @@ mod place;
 mod refused;
 mod register;
 mod settings;
+mod tell;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -35,6 +36,7 @@ pub use place::{Asked, Coordination, Durability, Place, Rules};
 pub use refused::Refused;
 pub use register::{NotCancelled, Register};
 pub use settings::{MemorySettings, Settings, Taking};
+pub use tell::ReplyAt;
 
 use crate::bits::{ContentRange, SessionId};
 use crate::budget::{Budget, Evict};
@@ -45,7 +47,7 @@ use crate::store::Key;
 use append::Receiving;
 use turn::Entry;
 use view::View;
-use work::{ATTEMPTS, Saved, Work, busy, in_time, refused};
+use work::{ANSWER_WITHIN, ATTEMPTS, Saved, Work, busy, in_time, refused};
 
 /// How long a packet waits for an older one of its session to stop: longer than any single request to the store.
 const TURN_PATIENCE: Duration = Duration::from_secs(90);
@@ -78,6 +80,8 @@ pub struct Fragmented {
     pub next: Option<u64>,
     /// Whether the fragment was taken.
     pub verdict: Result<(), Refused>,
+    /// Where the reply of the server application is, when this was the last fragment and there is one.
+    pub reply: Option<ReplyAt>,
 }
 
 impl Fragmented {
@@ -85,6 +89,7 @@ impl Fragmented {
         Self {
             next: None,
             verdict: Err(refused),
+            reply: None,
         }
     }
 }
@@ -110,7 +115,7 @@ impl Uploads {
     /// [`Refused::Exists`] when the destination exists and may not be replaced, [`Refused::InvalidArgument`] when it
     /// cannot be a file, or trouble with the store.
     pub async fn create(&self, place: &Arc<Place>, asked: Asked) -> Result<SessionId, Refused> {
-        in_time(self.begin(place, asked)).await
+        in_time(ANSWER_WITHIN, self.begin(place, asked)).await
     }
 
     async fn begin(&self, place: &Arc<Place>, asked: Asked) -> Result<SessionId, Refused> {
@@ -133,8 +138,12 @@ impl Uploads {
             rules.overwrite,
             before,
             now,
-        )
-        .stamped(random_id(), now);
+        );
+        let record = match place.application {
+            Some(_) => record.for_application(),
+            None => record,
+        };
+        let record = record.stamped(random_id(), now);
         let asked_at = Uptime::now();
         let version = place.store.create_record(&record).await?;
         info!(target: "bits_gateway::session", event = "created", session = %id, route = place.route, key = %key,
@@ -217,7 +226,7 @@ impl Uploads {
                 Answer::Refused(refusal) => Err(refused(refusal)),
             }
         };
-        let ended = in_time(ended).await;
+        let ended = in_time(place.answer_within(), ended).await;
         self.0.forget_unknown(place, id, &ended);
         ended
     }
@@ -286,6 +295,7 @@ impl Inner {
             id,
             key,
             turn,
+            since: Uptime::now(),
             has_seen: false,
         })
     }
@@ -334,8 +344,9 @@ async fn take(work: &mut Work<'_>, range: ContentRange, body: &mut impl Body) ->
             work.uploads.metrics.duplicate(skip);
             Receiving::new(work, range, from).run(skip, body).await
         }
-        Then::Assemble => {
-            let settled = in_time(async { Ok(work.settle(|_| Input::Fragment(range)).await) }).await;
+        Then::Assemble | Then::Tell | Then::Copy => {
+            let within = work.place.answer_within();
+            let settled = in_time(within, async { Ok(work.settle(|_| Input::Fragment(range)).await) }).await;
             settled.unwrap_or_else(|late| {
                 work.forget_what_may_have_changed();
                 Err(late)
@@ -378,9 +389,11 @@ async fn decide(work: &mut Work<'_>, range: ContentRange) -> Result<Then, Refuse
 async fn conclude(work: &mut Work<'_>, answer: Result<Answer, Refused>) -> Fragmented {
     let verdict = match answer {
         Ok(Answer::Next(next)) => {
+            let record = work.turn.view.as_ref().map(|view| &view.session.record);
             return Fragmented {
                 next: Some(next),
                 verdict: Ok(()),
+                reply: record.and_then(ReplyAt::of),
             };
         }
         Ok(Answer::Done) => Ok(()),
@@ -392,7 +405,11 @@ async fn conclude(work: &mut Work<'_>, answer: Result<Answer, Refused>) -> Fragm
         Err(Refused::Body(BodyBroken::Disconnected)) => None,
         _ => work.next().await,
     };
-    Fragmented { next, verdict }
+    Fragmented {
+        next,
+        verdict,
+        reply: None,
+    }
 }
 
 fn key_of(asked: &Asked) -> Result<Key, Refused> {

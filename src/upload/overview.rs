@@ -25,6 +25,10 @@ pub enum Standing {
     Publishing,
     /// The file is there, the client has not closed the session yet.
     Published,
+    /// The file is whole, the server application has not taken it yet.
+    Sealed,
+    /// The server application has spoken, the client has not closed the session yet.
+    Told,
     /// Ended: a tombstone is left.
     Closed,
     /// Its record says that only a newer version of this program may read it.
@@ -37,11 +41,13 @@ pub enum Standing {
 
 impl Standing {
     /// Every one.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Open,
         Self::Expiring,
         Self::Publishing,
         Self::Published,
+        Self::Sealed,
+        Self::Told,
         Self::Closed,
         Self::Newer,
         Self::Unreadable,
@@ -55,6 +61,8 @@ impl Standing {
             Self::Expiring => "expiring",
             Self::Publishing => "publishing",
             Self::Published => "published",
+            Self::Sealed => "sealed",
+            Self::Told => "told",
             Self::Closed => "closed",
             Self::Newer => "newer",
             Self::Unreadable => "unreadable",
@@ -68,6 +76,8 @@ impl Standing {
             Phase::Expiring(_) => Self::Expiring,
             Phase::Publishing { .. } => Self::Publishing,
             Phase::Published { .. } => Self::Published,
+            Phase::Sealed { .. } => Self::Sealed,
+            Phase::Told { .. } => Self::Told,
             Phase::Closed { .. } => Self::Closed,
         }
     }
@@ -319,14 +329,23 @@ pub(super) fn overview(
 const fn outcome(record: &Record) -> Option<Outcome> {
     match &record.phase {
         Phase::Closed { outcome, .. } => Some(*outcome),
-        Phase::Open(_) | Phase::Expiring(_) | Phase::Publishing { .. } | Phase::Published { .. } => None,
+        Phase::Open(_)
+        | Phase::Expiring(_)
+        | Phase::Publishing { .. }
+        | Phase::Published { .. }
+        | Phase::Sealed { .. }
+        | Phase::Told { .. } => None,
     }
 }
 
 /// From when on a sweep takes the next step; the rules of the sweep, for people.
 fn expiry(stored: &Stored, rules: &Rules, newest: Timestamp) -> Timestamp {
     match stored.record.phase {
-        Phase::Open(_) | Phase::Publishing { .. } | Phase::Published { .. } => newest.plus(rules.session_timeout),
+        Phase::Open(_)
+        | Phase::Publishing { .. }
+        | Phase::Published { .. }
+        | Phase::Sealed { .. }
+        | Phase::Told { .. } => newest.plus(rules.session_timeout),
         Phase::Expiring(_) => stored.modified.plus(Limits::EXPIRING_LASTS),
         Phase::Closed { .. } => stored.modified.plus(rules.closed_session_memory),
     }

@@ -1,7 +1,10 @@
 //! Where uploads go, and under which rules.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::{tell, work};
+use crate::notify::Messenger;
 use crate::session::{Principal, Target};
 use crate::store::Store;
 
@@ -55,6 +58,18 @@ pub struct Place {
     pub store: Store,
     /// Its rules.
     pub rules: Rules,
+    /// The server application that is told of its finished uploads, if there is one.
+    pub application: Option<Arc<Messenger>>,
+}
+
+impl Place {
+    /// Within what time a packet is answered once all of it is here.
+    pub(super) const fn answer_within(&self) -> Duration {
+        match self.application {
+            Some(_) => tell::ANSWER_WITHIN,
+            None => work::ANSWER_WITHIN,
+        }
+    }
 }
 
 /// Who asks, and for what.

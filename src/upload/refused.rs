@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::BodyBroken;
+use crate::bits::Hresult;
 
 /// Why a packet was not carried out. Which status and HRESULT each one gets is the front desk's to say.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -39,6 +40,16 @@ pub enum Refused {
     /// The store is full: 500 + 0x80070070.
     #[error("the store is full: {0}")]
     Full(String),
+    /// The server application did not take the file: its status, or what stands for one, with context 0x7 (MC-BUP 3.2.5.1.3).
+    #[error("{why}")]
+    Application {
+        /// The status.
+        status: u16,
+        /// The error code.
+        code: Hresult,
+        /// For the log.
+        why: String,
+    },
     /// The body broke off or was not what its headers announced.
     #[error(transparent)]
     Body(#[from] BodyBroken),

@@ -73,6 +73,7 @@ fn place(store: &Store, rules: Rules) -> Arc<Place> {
         route: "/".to_owned(),
         store: store.clone(),
         rules,
+        application: None,
     })
 }
 

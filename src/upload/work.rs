@@ -8,7 +8,7 @@ use tracing::{debug, info, warn};
 use super::turn::Turn;
 use super::view::View;
 use super::{Asked, Inner, Place, Refused};
-use crate::bits::SessionId;
+use crate::bits::{Hresult, SessionId};
 use crate::clock::{Deadline, Uptime, random_id};
 use crate::metrics::SessionEnd;
 use crate::session::{Answer, Gone, Input, Limits, ObjectTag, Outcome, Phase, Record, Refusal, Step, Then, step};
@@ -32,12 +32,12 @@ pub(super) const STORE_RETRY: Duration = Duration::from_secs(30);
 
 /// Once all of a packet is here, it is answered within this time and a look at the store: Windows waits for five minutes, and requests
 /// that hang may take longer together.
-const ANSWER_WITHIN: Duration = Duration::from_secs(180);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(180);
 
 /// Gives up what takes so long that nobody would wait for the answer. That leaves behind what a crash at the same point would, and the
 /// next packet of the session goes on from there.
-pub(super) async fn in_time<T>(act: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {
-    let acted = tokio::time::timeout(ANSWER_WITHIN, act).await;
+pub(super) async fn in_time<T>(within: Duration, act: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {
+    let acted = tokio::time::timeout(within, act).await;
     acted.unwrap_or_else(|_| Err(busy("the store did not do in time what the packet needs")))
 }
 
@@ -47,7 +47,10 @@ pub(super) struct Work<'a> {
     pub(super) place: &'a Arc<Place>,
     pub(super) asked: &'a Asked,
     pub(super) id: SessionId,
+    /// The destination.
     pub(super) key: Key,
+    /// Since when the client waits for an answer: all of the packet is here.
+    pub(super) since: Uptime,
     pub(super) turn: Turn<'a>,
     /// Whether this turn itself has read or written what it knows of the session.
     pub(super) has_seen: bool,
@@ -66,6 +69,14 @@ impl Work<'_> {
         Limits {
             max_fragment_size: self.place.rules.max_fragment_size,
             max_part_size: self.uploads.budget.total() / 4,
+        }
+    }
+
+    /// Where the file is put together: at its destination, unless a server application gets it first.
+    pub(super) fn file(&self) -> Key {
+        match &*self.turn.view {
+            Some(view) if view.session.record.application => Key::entity(self.id),
+            _ => self.key.clone(),
         }
     }
 
@@ -175,7 +186,7 @@ impl Work<'_> {
         for _ in 0..ATTEMPTS {
             if self.is_publishing() {
                 next = match next {
-                    Input::Cancel { .. } => self.cancel_publishing().await?,
+                    Input::Cancel { .. } if !self.is_of_application() => self.cancel_publishing().await?,
                     Input::UploadGone(_) => Input::UploadGone(self.what_is_gone().await?),
                     other => other,
                 };
@@ -215,6 +226,8 @@ impl Work<'_> {
                     return Ok(answer);
                 }
                 Then::Assemble => next = self.assemble(&input).await?,
+                Then::Tell => next = self.tell_application().await?,
+                Then::Copy => next = self.copy_to_destination().await?,
                 Then::Receive { .. } | Then::KeepTail | Then::PutFile => {
                     return Err(busy("the session is still receiving"));
                 }
@@ -259,7 +272,7 @@ impl Work<'_> {
         let Some(upload) = staged.upload.clone() else {
             return Ok(Input::PartsRefused);
         };
-        let (before, mark, staged) = (record.before.clone(), mark.clone(), staged.clone());
+        let (before, mark, staged) = (record.condition().clone(), mark.clone(), staged.clone());
         let mut parts = Vec::with_capacity(staged.count());
         for page in &staged.pages {
             match self.place.store.read_page(self.id, page).await {
@@ -280,7 +293,7 @@ impl Work<'_> {
         let done = self
             .place
             .store
-            .complete(&self.key, self.id, &upload, &parts, terms, mark.as_deref())
+            .complete(&self.file(), self.id, &upload, &parts, terms, mark.as_deref())
             .await;
         self.published(done)
             .await
@@ -347,6 +360,13 @@ impl Work<'_> {
             .is_some_and(|view| matches!(view.session.record.phase, Phase::Publishing { .. }))
     }
 
+    fn is_of_application(&self) -> bool {
+        self.turn
+            .view
+            .as_ref()
+            .is_some_and(|view| view.session.record.application)
+    }
+
     /// Whether `publishing` is so old that no turn can still be at it, by the store's own clock.
     async fn publishing_has_settled(&mut self) -> Result<bool, Refused> {
         let Some(since) = self.turn.view.as_ref().and_then(|view| view.modified) else {
@@ -374,13 +394,14 @@ impl Work<'_> {
 
     /// Frees what is staged. What fails here is left to the sweep, which finds the tombstone.
     async fn discard(&mut self) {
+        let file = self.file();
         let Some(view) = self.turn.view.as_mut() else { return };
         view.held = None;
         let upload = view.session.record.upload().cloned();
-        if upload.is_none() && !view.littered {
+        if upload.is_none() && !view.littered && !view.session.record.application {
             return;
         }
-        match clear(&self.place.store, self.id, &self.key, upload.as_ref()).await {
+        match clear(&self.place.store, self.id, &file, upload.as_ref()).await {
             Ok(()) => view.littered = false,
             Err(error) => warn!(session = %self.id, %error, "what was staged is left to the sweep"),
         }
@@ -393,6 +414,8 @@ impl Work<'_> {
             Phase::Expiring(_) => "expiring",
             Phase::Publishing { .. } => "publishing",
             Phase::Published { .. } => "published",
+            Phase::Sealed { .. } => "sealed",
+            Phase::Told { .. } => "told",
             Phase::Closed {
                 outcome: Outcome::Completed,
                 ..
@@ -449,6 +472,11 @@ pub(super) fn refused(refusal: Refusal) -> Refused {
         Refusal::Exists => Refused::Exists,
         Refusal::Lost => Refused::Lost("the destination or what was staged was changed by somebody else"),
         Refusal::Publishing => busy("the file is being published"),
+        Refusal::Forbidden => Refused::Application {
+            status: 403,
+            code: Hresult::of_status(403),
+            why: "the server application forbade the file, and is not asked again".to_owned(),
+        },
     }
 }
 

@@ -55,7 +55,9 @@ fn every_example_in_the_file_of_all_keys_can_be_used() {
     std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let text = reference::as_toml()
         .replace("/run/secrets/s3", &secret.display().to_string())
-        .replace("/run/secrets/admin-token", &token.display().to_string());
+        .replace("/run/secrets/admin-token", &token.display().to_string())
+        .replace("/run/secrets/app-authorization", &token.display().to_string())
+        .replace("/run/secrets/app-signing-key", &token.display().to_string());
     let text = text
         .replace("\n#", "\n")
         .replace("\n ", "\n# ")
@@ -95,7 +97,10 @@ fn the_schema_knows_the_keys_of_the_file() {
         serde_json::json!(["fragment", "part"])
     );
     assert_eq!(route["additionalProperties"], false);
-    assert_eq!(route["properties"]["notify"], serde_json::Value::Null);
+    assert_eq!(
+        route["properties"]["notify"]["properties"]["mode"]["enum"],
+        serde_json::json!(["off", "value", "reference"])
+    );
 }
 
 #[test]

@@ -102,9 +102,25 @@ a_token_that_is_soon_guessed: "[server]\nadmin_token = \"hunter2\"\n" =>
     an_upstream_with_a_path: "[[routes]]\npath = \"/\"\nstore = \"./x\"\nupstream = \"http://a/b\"\n" =>
         ["gateway.toml:4:12: routes[0].upstream: \"http://a/b\" has a path or query: only scheme, host and port are used"];
 
-    // What is not there yet.
-    a_server_application: "[[routes]]\npath = \"/\"\nstore = \"./x\"\n[routes.notify]\nmode = \"value\"\nurl = \"http://a\"\n" =>
-        ["gateway.toml:4:1: routes[0].notify: not available in this version"];
+    // The server application.
+    an_application_without_a_url: "[[routes]]\npath = \"/\"\nstore = \"./x\"\n[routes.notify]\nmode = \"value\"\n" =>
+        ["gateway.toml:4:1: routes[0].notify.url: is missing: mode says that there is a server application"];
+    an_application_somewhere_relative:
+        "[[routes]]\npath = \"/\"\nstore = \"./x\"\n[routes.notify]\nmode = \"value\"\nurl = \"in.asp\"\n" =>
+        ["gateway.toml:6:7: routes[0].notify.url: it is relative, so `origin` has to say which server it is on"];
+    an_application_that_clients_do_not_wait_for:
+        "[[routes]]\npath = \"/\"\nstore = \"./x\"\n[routes.notify]\nmode = \"value\"\nurl = \"http://a\"\ntimeout = \"5m\"\n" =>
+        ["gateway.toml:7:11: routes[0].notify.timeout: has to be longer than 0s and at most 270s: clients wait for five minutes"];
+    an_application_that_cannot_read_memory:
+        "[[routes]]\npath = \"/\"\nstore = \"memory:///\"\n[routes.notify]\nmode = \"reference\"\nurl = \"http://a\"\n" =>
+        ["gateway.toml:5:8: routes[0].notify.mode: \"reference\" needs a store that others can read: a memory:/// is only \
+          within this process"];
+    authorities_that_nobody_needs:
+        "[[routes]]\npath = \"/\"\nstore = \"./x\"\n[routes.notify]\nmode = \"value\"\nurl = \"http://a\"\nca_file = \"x\"\n" =>
+        ["gateway.toml:7:11: routes[0].notify.ca_file: is not used: the server application is not reached by https"];
+    a_signing_key_that_is_soon_guessed:
+        "[[routes]]\npath = \"/\"\nstore = \"./x\"\n[routes.notify]\nmode = \"value\"\nurl = \"http://a\"\nsigning_key = \"hunter2\"\n" =>
+        ["gateway.toml:7:15: routes[0].notify.signing_key: has less than 16 characters"];
 
     // What is missing.
     a_route_without_path_and_store: "[[routes]]\nupload = true\n" =>
@@ -226,8 +242,8 @@ a_token_that_is_soon_guessed: "[server]\nadmin_token = \"hunter2\"\n" =>
         [("BITS_GATEWAY__ROUTES__0__DURABILITY", "part")] =>
         ["environment variable BITS_GATEWAY__ROUTES__0__DURABILITY: routes[0].durability: \"part\" needs coordination = \
           \"single-replica\" or a host_id: two replicas in turn would never finish a part"];
-    a_variable_of_what_is_not_there_yet: "" [("BITS_GATEWAY__ROUTES__0__NOTIFY__URL", "http://a")] =>
-        ["environment variable BITS_GATEWAY__ROUTES__0__NOTIFY__URL: routes[0].notify: not available in this version"];
+    a_mode_in_a_variable: "" [("BITS_GATEWAY__ROUTES__0__NOTIFY__MODE", "value")] =>
+        ["environment variable BITS_GATEWAY__ROUTES__0__NOTIFY__MODE: routes[0].notify.url: is missing: mode says that there is a server application"];
 
     // Several.
     every_mistake_is_told_in_the_order_of_the_file:

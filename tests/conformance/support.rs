@@ -228,6 +228,7 @@ impl Room {
             route: "/up/".to_owned(),
             store,
             rules,
+            application: None,
         };
         Self {
             place: Arc::new(place),
@@ -265,6 +266,7 @@ impl Room {
             route: self.place.route.clone(),
             store: self.place.store.clone(),
             rules: self.place.rules.clone(),
+            application: self.place.application.clone(),
         };
         change(&mut place);
         Self {

@@ -139,6 +139,7 @@ pub(crate) fn route(path: &str) -> Route {
             route: path.to_owned(),
             store: Store::memory(),
             rules,
+            application: None,
         }),
         host: None,
         host_id: None,

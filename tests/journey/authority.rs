@@ -46,8 +46,8 @@ fn a_private_authority_is_trusted_when_ssl_cert_file_names_it() {
     );
 }
 
-/// A key and a certificate for 127.0.0.1 that it has signed itself, and what a server does with them.
-fn certificate(folder: &TempDir) -> ServerConfig {
+/// A key and a certificate for 127.0.0.1 that it has signed itself, `server.key` and `server.pem`, and what a server does with them.
+pub(crate) fn certificate(folder: &TempDir) -> ServerConfig {
     let output = Command::new("openssl")
         .args([
             "req",

@@ -1,5 +1,6 @@
 //! Whole journeys: the real program, real sockets, real stores.
 
+mod application;
 mod authority;
 mod broken_lines;
 #[path = "../support/http.rs"]

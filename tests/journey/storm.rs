@@ -291,6 +291,7 @@ async fn sweep(place: &Place, keys: &[String]) {
             durability: Durability::Fragment,
             coordination: Coordination::Shared,
         },
+        application: None,
     };
     let mut broom = Broom::new(&route);
     let now = store.now().await.expect("a clock");

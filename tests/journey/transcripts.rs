@@ -5,7 +5,9 @@ use std::path::Path;
 
 use bits_gateway::client::raw::{Answer, Connection, Packet, lines};
 
-use crate::support::{Config, Gateway, Hand, Place, assert_same, content};
+use serde_json::json;
+
+use crate::support::{Application, Config, Gateway, Hand, Place, assert_same, content};
 
 /// The headers of an answer that the vectors speak of, by their spelling on the wire.
 type Headers = BTreeMap<String, String>;
@@ -20,6 +22,10 @@ enum Entry {
         status: u16,
         headers: Headers,
     },
+    /// `>N>`: what the server tells the server application: its target and headers by names in lower case.
+    Notified { target: String, headers: Headers },
+    /// `<N<`: what the application answers.
+    Heard(String),
     /// `@…`: what else there is.
     Told(Vec<String>),
 }
@@ -52,6 +58,83 @@ async fn a_cancelled_session_leaves_nothing_but_its_tombstone() {
     let session = told.sessions.values().next().expect("there was one");
     assert_eq!(told.place.kept_of(session).await, ["record"]);
     assert_eq!(told.place.object("f.bin").await, None);
+}
+
+#[tokio::test]
+async fn the_published_trace_of_an_upload_with_a_reply_is_answered_as_it_is_printed() {
+    let place = Place::directory();
+    let application = application_of("upload-reply.txt");
+    let notify = format!(
+        "host_id = \"FRANKCAO8\"\nhost_id_fallback_timeout = \"110s\"\n[routes.notify]\nmode = \"reference\"\nurl = {:?}\n",
+        application.url("/bitsasp/test.REPLY")
+    );
+    let config = Config::new().route("/upload-ref-isapi-WebFarm/", &place.lines(&notify));
+    let told = replay_at("upload-reply.txt", &config, place, Some(&application), 4_892).await;
+    assert_same(&told.content, &application.read(0).expect("it was read"), "rfc2119.txt");
+    let session = told.sessions.values().next().expect("there was one");
+    let heard = application.told(0).await;
+    let id = session.trim_matches(['{', '}']).to_lowercase();
+    let root = &told.place.settings().url;
+    let path = |name: &str| heard.header(name).expect("a path").to_owned();
+    assert_eq!(
+        path("bits-request-datafile-name"),
+        format!("{root}/.bits-gateway/sessions/{id}/entity")
+    );
+    let reply = path("bits-response-datafile-name");
+    assert!(
+        reply.starts_with(&format!("{root}/.bits-gateway/sessions/{id}/reply/")),
+        "{reply}"
+    );
+    assert_eq!(told.place.kept_of(session).await, ["record"]);
+    assert_eq!(told.place.object("2100mb-rfc2119.txt").await, None);
+}
+
+#[tokio::test]
+async fn a_file_that_is_told_by_value_may_have_a_static_reply_and_a_copy() {
+    let place = Place::directory();
+    let application = application_of("told-by-value.txt");
+    let notify = format!(
+        "[routes.notify]\nmode = \"value\"\nurl = {:?}\nstatic_reply_origins = [\"http://h\"]\n",
+        application.url("/app/in.asp")
+    );
+    let config = Config::new().route("/up/", &place.lines(&notify));
+    let told = replay_at("told-by-value.txt", &config, place, Some(&application), 300_000).await;
+    assert_same(&told.content, &application.body(0).expect("it came whole"), "f.bin");
+    assert_same(&told.content, &told.stored("f.bin").await, "f.bin");
+}
+
+/// The application that answers as the vector says. By reference, it writes a reply of 10,240 bytes.
+fn application_of(vector: &str) -> Application {
+    let answers = read(vector).into_iter().filter_map(|entry| match entry {
+        Entry::Heard(head) => Some(head),
+        _ => None,
+    });
+    let plan: Vec<_> = answers
+        .map(|head| {
+            let status: u16 = head
+                .split(' ')
+                .nth(1)
+                .and_then(|status| status.parse().ok())
+                .expect("a status");
+            let fields: Headers = head
+                .lines()
+                .skip(1)
+                .filter_map(|line| line.split_once(": "))
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect();
+            let unframed = !fields.contains_key("Content-Length");
+            let ours: Headers = fields
+                .into_iter()
+                .filter(|(name, _)| name.starts_with("BITS-"))
+                .collect();
+            let mut answer = json!({"status": status, "headers": ours, "unframed": unframed});
+            if unframed {
+                answer["file"] = "r".repeat(10_240).into();
+            }
+            answer
+        })
+        .collect();
+    Application::start(&plan.into())
 }
 
 #[tokio::test]
@@ -148,7 +231,19 @@ impl Replayed {
 /// Sends what a client sends in a vector, with our session ids put in, and holds each answer against what is printed and ruled.
 async fn replay(vector: &str, route: &str, total: u64) -> Replayed {
     let place = Place::directory();
-    let gateway = Gateway::start(&Config::new().route(route, &place.lines(""))).await;
+    let config = Config::new().route(route, &place.lines(""));
+    replay_at(vector, &config, place, None, total).await
+}
+
+/// The same where there is a server application.
+async fn replay_at(
+    vector: &str,
+    config: &Config,
+    place: Place,
+    application: Option<&Application>,
+    total: u64,
+) -> Replayed {
+    let gateway = Gateway::start(config).await;
     let content = content(7, total);
     let mut sessions = BTreeMap::new();
     let mut connection = Connection::open(gateway.address).await.expect("somebody listens");
@@ -185,8 +280,19 @@ async fn replay(vector: &str, route: &str, total: u64) -> Replayed {
                         .or_insert_with(|| ours.to_owned())
                         .clone();
                 }
+                for value in headers.values_mut() {
+                    *value = named(value, &sessions);
+                }
                 assert_eq!((answer.status, of(&answer)), (status, headers), "{vector}: {name}");
             }
+            Entry::Notified { target, headers } => {
+                let heard = application.expect("there is one").told(0).await;
+                assert_eq!(heard.target, target);
+                for (name, value) in headers {
+                    assert_eq!(heard.header(&name.to_lowercase()), Some(&*value), "{vector}: {name}");
+                }
+            }
+            Entry::Heard(_) => {}
             Entry::Told(words) => match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
                 ["@session", called, path] => {
                     let mut hand = Hand::new(path, content.clone());
@@ -222,7 +328,9 @@ async fn replay(vector: &str, route: &str, total: u64) -> Replayed {
 fn named(head: &str, sessions: &BTreeMap<String, String>) -> String {
     sessions.iter().fold(head.to_owned(), |head, (called, ours)| {
         assert_eq!(called.len(), ours.len());
-        head.replace(called, ours)
+        // In a URL the braces are escaped.
+        let bare = |id: &str| id.trim_matches(['{', '}']).to_owned();
+        head.replace(&bare(called), &bare(ours))
     })
 }
 
@@ -280,6 +388,8 @@ fn read(vector: &str) -> Vec<Entry> {
             entries.push(match arrow {
                 Some(">>>") => Entry::Sent(head),
                 Some("<<<") => answer_of(name, &head),
+                Some(">N>") => notified_of(&head),
+                Some("<N<") => Entry::Heard(head),
                 _ => panic!("{vector}: {line}"),
             });
         }
@@ -305,10 +415,22 @@ fn answer_of(name: &str, head: &str) -> Entry {
     }
 }
 
-/// The headers of the last answer that was read.
+fn notified_of(head: &str) -> Entry {
+    let mut lines = head.lines();
+    let target = lines.next().and_then(|line| line.split(' ').nth(1)).expect("a target");
+    Entry::Notified {
+        target: target.to_owned(),
+        headers: lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+    }
+}
+
+/// The headers of the last answer that was read, or of what was told.
 fn answered(entries: &mut [Entry]) -> &mut Headers {
     match entries.last_mut() {
-        Some(Entry::Answered { headers, .. }) => headers,
+        Some(Entry::Answered { headers, .. } | Entry::Notified { headers, .. }) => headers,
         _ => panic!("there is no answer to correct"),
     }
 }

@@ -281,6 +281,7 @@ impl Oracle {
                     "the whole file was acknowledged, the record says {is}"
                 );
             }
+            Phase::Sealed { .. } | Phase::Told { .. } => panic!("there is no application"),
             Phase::Published { tag } => {
                 assert_eq!(tag.size, total, "published another size");
                 assert!(facts.published > 0, "marked as published, but it never was");
@@ -379,7 +380,7 @@ impl Oracle {
         let is_recent = self.time().passed() - sent < STIRS;
         let facts = self.sessions.get_mut(&id).expect("a session that was created");
         let told = if self.is_forgetful { 0 } else { told };
-        let Fragmented { next, verdict } = answer;
+        let Fragmented { next, verdict, .. } = answer;
         let total = self.files[facts.file].data.len() as u64;
         if range.total() != total {
             let fine = matches!(

@@ -290,6 +290,7 @@ impl World {
             route: "/".to_owned(),
             store: self.lines.store(number),
             rules: self.plan.rules(),
+            application: None,
         });
         Replica {
             number,
@@ -499,7 +500,7 @@ impl World {
                     ..ack(200)
                 })
             }
-            Some(Did::Took(Fragmented { next, verdict })) => match verdict {
+            Some(Did::Took(Fragmented { next, verdict, .. })) => match verdict {
                 Ok(()) => Ok(Told {
                     received: next,
                     ..ack(200)
@@ -1047,6 +1048,7 @@ impl World {
             route: "/".to_owned(),
             store: truth.clone(),
             rules: self.plan.rules(),
+            application: None,
         };
         let mut broom = Broom::new(&place);
         for _ in 0..6 {
@@ -1088,6 +1090,7 @@ fn refusal(refused: &Refused) -> Result<Told, String> {
         Refused::TooLarge => error(500, 0x8020_0020),
         Refused::FragmentTooLarge => ack(413),
         Refused::Full(_) => error(500, 0x8007_0070),
+        Refused::Application { .. } => return Err("there is no application".to_owned()),
     })
 }
 

@@ -94,6 +94,7 @@ fn record(id: SessionId) -> Record {
         part_size: 8 << 20,
         max_upload_size: 1 << 40,
         overwrite: false,
+        application: false,
         before: Before::Absent,
         total: None,
         phase: Phase::Open(Staged::default()),

@@ -117,6 +117,7 @@ async fn cost(size: u64, fragment: u64, durability: Durability, routing: Routing
         route: "/".to_owned(),
         store: store.clone(),
         rules,
+        application: None,
     });
     let replica = |_| {
         let budget = Budget::new(256 * MIB, Duration::from_secs(60));

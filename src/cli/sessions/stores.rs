@@ -44,6 +44,8 @@ impl Stores {
                     route: route.gateway.path.clone(),
                     store,
                     rules: route.upload.rules(),
+                    // Nobody is told of a file by who only looks at sessions.
+                    application: None,
                 })),
                 Err(error) => {
                     let failure = failure(&error, settings.server.admin_listen);

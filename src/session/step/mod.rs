@@ -6,7 +6,9 @@
 use crate::bits::ContentRange;
 use crate::staging::PartPlan;
 
-use super::{Limits, ObjectTag, Outcome, Phase, Record, Session, Staged};
+use super::{Delivery, Limits, ObjectTag, Outcome, Phase, Record, Session, Staged, Verdict};
+
+mod application;
 
 /// What an upload of a `publishing` session may have come to that the store does not know any more.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,7 +35,7 @@ pub enum Input {
         /// The multipart upload and all parts that are in the store by now.
         staged: Staged,
     },
-    /// The destination shows the file of this session.
+    /// The destination shows the file of this session; or it is whole and an object of the session, where an application takes it.
     Published(ObjectTag),
     /// The destination is neither what it was at Create-Session nor this session's file.
     Displaced,
@@ -41,6 +43,12 @@ pub enum Input {
     UploadGone(Gone),
     /// The store refuses a part of the upload as not the one that the record lists.
     PartsRefused,
+    /// The server application said what holds from now on.
+    Told(Verdict),
+    /// The file that the application took is at its destination as well.
+    Copied,
+    /// The whole file is no object of the session any more.
+    EntityGone,
     /// Close-Session.
     Close,
     /// Cancel-Session.
@@ -81,6 +89,10 @@ pub enum Then {
     PutFile,
     /// Complete the multipart upload, on the same condition.
     Assemble,
+    /// Tell the server application of the whole file. It may be told again after a crash, and has to bear that.
+    Tell,
+    /// Copy the whole file to its destination.
+    Copy,
     /// Abort the multipart upload and delete what is staged, then answer.
     Discard(Answer),
     /// Answer.
@@ -119,6 +131,8 @@ pub enum Refusal {
     Lost,
     /// The file is being published: come back later.
     Publishing,
+    /// The server application does not want it, and is not asked again (win32 documentation).
+    Forbidden,
 }
 
 impl Step {
@@ -156,6 +170,9 @@ pub fn step(session: &Session, input: Input, limits: &Limits) -> Step {
         Input::Displaced => displaced(session),
         Input::UploadGone(gone) => upload_gone(session, gone),
         Input::PartsRefused => parts_refused(session),
+        Input::Told(verdict) => application::told(session, verdict),
+        Input::Copied => application::copied(session),
+        Input::EntityGone => application::entity_gone(session),
         Input::Close => close(session),
         Input::Cancel { settled } => cancel(session, settled),
         Input::Silent => silent(session),
@@ -184,6 +201,8 @@ fn fragment(session: &Session, range: ContentRange, limits: &Limits) -> Step {
         Phase::Published { .. } => return Step::answer(Answer::Next(range.total())),
         // All bytes are in the store: whichever of them come again, what is left to do is to publish them.
         Phase::Publishing { .. } => return Step::then(Then::Assemble),
+        Phase::Sealed { .. } => return Step::then(Then::Tell),
+        Phase::Told { verdict, .. } => return application::heard(verdict, range.total()),
         Phase::Closed { .. } => return Step::refuse(Refusal::NotFound),
         Phase::Open(staged) | Phase::Expiring(staged) => staged,
     };
@@ -224,9 +243,12 @@ fn received(session: &Session, upto: u64, total: u64, staged: Staged) -> Step {
     if record.total.is_some_and(|known| known != total) {
         return match record.phase {
             Phase::Closed { .. } => Step::refuse(Refusal::NotFound),
-            Phase::Open(_) | Phase::Expiring(_) | Phase::Publishing { .. } | Phase::Published { .. } => {
-                Step::refuse(Refusal::TotalChanged)
-            }
+            Phase::Open(_)
+            | Phase::Expiring(_)
+            | Phase::Publishing { .. }
+            | Phase::Published { .. }
+            | Phase::Sealed { .. }
+            | Phase::Told { .. } => Step::refuse(Refusal::TotalChanged),
         };
     }
     let (Phase::Open(before) | Phase::Expiring(before)) = &record.phase else {
@@ -262,6 +284,8 @@ fn by_then(session: &Session, total: u64) -> Step {
     match &session.record.phase {
         Phase::Published { .. } => Step::answer(Answer::Next(total)),
         Phase::Publishing { .. } => Step::then(Then::Assemble),
+        Phase::Sealed { .. } => Step::then(Then::Tell),
+        Phase::Told { verdict, .. } => application::heard(verdict, total),
         Phase::Open(_) | Phase::Expiring(_) => Step::refuse(Refusal::OutOfStep),
         Phase::Closed { .. } => Step::refuse(Refusal::NotFound),
     }
@@ -272,8 +296,15 @@ fn published(session: &Session, tag: ObjectTag) -> Step {
     let record = &session.record;
     match &record.phase {
         Phase::Published { tag } => Step::answer(Answer::Next(tag.size)),
+        Phase::Sealed { .. } => Step::then(Then::Tell),
+        Phase::Told { tag, verdict } => application::heard(verdict, tag.size),
+        // What was an object of the session has gone with it.
+        Phase::Closed { .. } if record.application => Step::refuse(Refusal::NotFound),
         // The file is there all the same: a turn that was past its last look when the session ended.
         Phase::Closed { .. } => Step::answer(Answer::Next(tag.size)),
+        Phase::Open(_) | Phase::Expiring(_) | Phase::Publishing { .. } if record.application => {
+            application::seal(record, tag)
+        }
         Phase::Open(_) | Phase::Expiring(_) | Phase::Publishing { .. } => {
             let mut next = record.clone();
             let size = tag.size;
@@ -290,7 +321,20 @@ fn displaced(session: &Session) -> Step {
     match &record.phase {
         Phase::Published { tag } => Step::answer(Answer::Next(tag.size)),
         Phase::Closed { .. } => Step::refuse(Refusal::NotFound),
-        Phase::Open(_) | Phase::Expiring(_) | Phase::Publishing { .. } if !record.overwrite => {
+        // Only the copy to the destination can find anything there that counts: the session's own place is its own.
+        Phase::Sealed { .. } => Step::then(Then::Tell),
+        Phase::Told {
+            tag,
+            verdict: verdict @ Verdict::Accepted { copy, .. },
+        } => match copy {
+            Delivery::Wanted => Step::refuse(Refusal::Exists),
+            Delivery::Unwanted | Delivery::Done => application::heard(verdict, tag.size),
+        },
+        Phase::Told {
+            verdict: Verdict::Forbidden,
+            ..
+        } => Step::refuse(Refusal::Forbidden),
+        Phase::Open(_) | Phase::Expiring(_) | Phase::Publishing { .. } if !record.overwrite && !record.application => {
             Step::refuse(Refusal::Exists)
         }
         Phase::Open(_) | Phase::Expiring(_) | Phase::Publishing { .. } => {
@@ -303,12 +347,15 @@ fn upload_gone(session: &Session, gone: Gone) -> Step {
     let record = &session.record;
     match &record.phase {
         Phase::Published { tag } => Step::answer(Answer::Next(tag.size)),
+        Phase::Sealed { .. } => Step::then(Then::Tell),
+        Phase::Told { tag, verdict } => application::heard(verdict, tag.size),
         Phase::Closed { .. } => Step::refuse(Refusal::NotFound),
         // The store ended the upload before all parts were in.
         Phase::Open(_) | Phase::Expiring(_) => end(session, Outcome::Lost, Answer::Refused(Refusal::Lost)),
         Phase::Publishing { .. } if gone == Gone::Lately => Step::refuse(Refusal::Publishing),
-        // Twice the same file is less harm than none.
-        Phase::Publishing { .. } if gone == Gone::Outlived => {
+        // Nobody takes the object of a session away: it is not there, so it never was. Of any other file nobody can tell, and to send it
+        // twice is less harm than not at all.
+        Phase::Publishing { .. } if record.application || gone == Gone::Outlived => {
             end(session, Outcome::Lost, Answer::Refused(Refusal::Lost))
         }
         // An upload completes once. Long enough after the record said so, it was completed and somebody took the file.
@@ -329,6 +376,8 @@ fn upload_gone(session: &Session, gone: Gone) -> Step {
 fn parts_refused(session: &Session) -> Step {
     match &session.record.phase {
         Phase::Published { tag } => Step::answer(Answer::Next(tag.size)),
+        Phase::Sealed { .. } => Step::then(Then::Tell),
+        Phase::Told { tag, verdict } => application::heard(verdict, tag.size),
         Phase::Closed { .. } => Step::refuse(Refusal::NotFound),
         Phase::Open(_) | Phase::Expiring(_) | Phase::Publishing { .. } => {
             end(session, Outcome::Lost, Answer::Refused(Refusal::Lost))
@@ -340,16 +389,15 @@ fn parts_refused(session: &Session) -> Step {
 fn close(session: &Session) -> Step {
     match &session.record.phase {
         Phase::Open(_) | Phase::Expiring(_) => end(session, Outcome::Cancelled, Answer::Done),
+        // Nobody was told that the file was taken, so it was not: it goes like one whose last byte never came (digest, T39).
+        Phase::Publishing { .. } | Phase::Sealed { .. } if session.record.application => {
+            end(session, Outcome::Cancelled, Answer::Done)
+        }
         // All bytes were received: finish what was begun, then close.
         Phase::Publishing { .. } => Step::then(Then::Assemble),
-        Phase::Published { .. } => {
-            let mut next = session.record.clone();
-            next.phase = Phase::Closed {
-                outcome: Outcome::Completed,
-                upload: None,
-            };
-            Step::save(next, Then::Discard(Answer::Done))
-        }
+        Phase::Sealed { .. } => end(session, Outcome::Cancelled, Answer::Done),
+        Phase::Told { verdict, .. } => application::close(session, verdict),
+        Phase::Published { .. } => end(session, Outcome::Completed, Answer::Done),
         Phase::Closed {
             outcome: Outcome::Completed,
             ..
@@ -364,7 +412,10 @@ fn close(session: &Session) -> Step {
 /// MC-BUP 3.2.5.2.8; what is published stays (protocol digest, part 0).
 fn cancel(session: &Session, settled: bool) -> Step {
     match &session.record.phase {
-        Phase::Open(_) | Phase::Expiring(_) => end(session, Outcome::Cancelled, Answer::Done),
+        Phase::Open(_) | Phase::Expiring(_) | Phase::Sealed { .. } => end(session, Outcome::Cancelled, Answer::Done),
+        // What another turn may still put together is an object of the session, and goes with it.
+        Phase::Publishing { .. } if session.record.application => end(session, Outcome::Cancelled, Answer::Done),
+        Phase::Told { verdict, .. } => application::give_up(session, verdict, Outcome::Cancelled),
         Phase::Publishing { .. } if settled => end(session, Outcome::Cancelled, Answer::Done),
         Phase::Publishing { .. } => Step::refuse(Refusal::Publishing),
         Phase::Published { .. } => close(session),
@@ -379,7 +430,8 @@ fn silent(session: &Session) -> Step {
             next.phase = Phase::Expiring(staged.clone());
             Step::save(next, Then::Answer(Answer::Done))
         }
-        Phase::Publishing { .. } => end(session, Outcome::Expired, Answer::Done),
+        Phase::Publishing { .. } | Phase::Sealed { .. } => end(session, Outcome::Expired, Answer::Done),
+        Phase::Told { verdict, .. } => application::give_up(session, verdict, Outcome::Expired),
         Phase::Published { .. } => close(session),
         Phase::Expiring(_) | Phase::Closed { .. } => Step::answer(Answer::Done),
     }
@@ -392,18 +444,24 @@ fn stirred(session: &Session) -> Step {
             next.phase = Phase::Open(staged.clone());
             Step::save(next, Then::Answer(Answer::Done))
         }
-        Phase::Open(_) | Phase::Publishing { .. } | Phase::Published { .. } | Phase::Closed { .. } => {
-            Step::answer(Answer::Done)
-        }
+        Phase::Open(_)
+        | Phase::Publishing { .. }
+        | Phase::Published { .. }
+        | Phase::Sealed { .. }
+        | Phase::Told { .. }
+        | Phase::Closed { .. } => Step::answer(Answer::Done),
     }
 }
 
 fn still_silent(session: &Session) -> Step {
     match &session.record.phase {
         Phase::Expiring(_) => end(session, Outcome::Expired, Answer::Done),
-        Phase::Open(_) | Phase::Publishing { .. } | Phase::Published { .. } | Phase::Closed { .. } => {
-            Step::answer(Answer::Done)
-        }
+        Phase::Open(_)
+        | Phase::Publishing { .. }
+        | Phase::Published { .. }
+        | Phase::Sealed { .. }
+        | Phase::Told { .. }
+        | Phase::Closed { .. } => Step::answer(Answer::Done),
     }
 }
 

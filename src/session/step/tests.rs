@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::*;
 use crate::bits::SessionId;
 use crate::clock::Timestamp;
-use crate::session::{Before, PageName, Principal, Tails, Target};
+use crate::session::{Before, PageName, Principal, Reply, Tails, Target};
 use crate::staging::{PartId, RecordedPart, UploadId};
 
 const LIMITS: Limits = Limits {
@@ -87,6 +87,41 @@ fn phases() -> Vec<(&'static str, Session)> {
     ]
 }
 
+/// The phases of sessions that belong to a server application, those that all sessions have included.
+fn phases_of_application() -> Vec<(&'static str, Session)> {
+    let tag = || ObjectTag {
+        size: 25,
+        ..ObjectTag::default()
+    };
+    let told = |verdict| Phase::Told { tag: tag(), verdict };
+    let accepted = |copy| {
+        told(Verdict::Accepted {
+            reply: Reply::Nothing,
+            copy,
+        })
+    };
+    let own = [
+        ("sealed 25", Phase::Sealed { tag: tag() }),
+        ("told: accepted", accepted(Delivery::Unwanted)),
+        ("told: accepted, to be copied", accepted(Delivery::Wanted)),
+        ("told: accepted and copied", accepted(Delivery::Done)),
+        ("told: forbidden", told(Verdict::Forbidden)),
+    ];
+    let own = own.map(|(name, phase)| {
+        let session = Session {
+            record: record(phase, Some(25)),
+            tails: Tails::none(),
+        };
+        (name, session)
+    });
+    let shared = phases().into_iter().filter(|(name, _)| *name != "published 25");
+    let all = shared.chain(own).map(|(name, mut session)| {
+        session.record = session.record.for_application();
+        (name, session)
+    });
+    all.collect()
+}
+
 fn inputs() -> Vec<(&'static str, Input)> {
     let fragment = |first, end, total| ContentRange::new(first, end, total).map(Input::Fragment).unwrap();
     let received = |upto, parts| Input::Received {
@@ -119,6 +154,23 @@ fn inputs() -> Vec<(&'static str, Input)> {
         ("upload gone, long ago", Input::UploadGone(Gone::LongAgo)),
         ("upload gone, outlived", Input::UploadGone(Gone::Outlived)),
         ("parts refused", Input::PartsRefused),
+        (
+            "told: accepted",
+            Input::Told(Verdict::Accepted {
+                reply: Reply::Nothing,
+                copy: Delivery::Unwanted,
+            }),
+        ),
+        (
+            "told: accepted, to be copied",
+            Input::Told(Verdict::Accepted {
+                reply: Reply::Nothing,
+                copy: Delivery::Wanted,
+            }),
+        ),
+        ("told: forbidden", Input::Told(Verdict::Forbidden)),
+        ("copied", Input::Copied),
+        ("entity gone", Input::EntityGone),
         ("close", Input::Close),
         ("cancel", Input::Cancel { settled: false }),
         ("cancel, long after", Input::Cancel { settled: true }),
@@ -134,7 +186,8 @@ fn told(step: &Step) -> String {
             Phase::Open(staged) | Phase::Expiring(staged) | Phase::Publishing { staged, .. } => {
                 format!(" {} parts of {:?}", staged.count(), record.total)
             }
-            Phase::Published { tag } => format!(" {}", tag.size),
+            Phase::Published { tag } | Phase::Sealed { tag } => format!(" {}", tag.size),
+            Phase::Told { verdict, .. } => format!(" {verdict:?}"),
             Phase::Closed { outcome, .. } => format!(" {outcome:?}"),
         };
         format!("save {}{detail}, then ", record.phase.name())
@@ -152,6 +205,53 @@ fn every_phase_has_an_answer_to_every_input() {
         }
     }
     insta::assert_snapshot!("transitions", table);
+}
+
+#[test]
+fn every_phase_of_a_session_of_an_application_has_an_answer_to_every_input() {
+    let mut table = String::new();
+    for (phase, session) in phases_of_application() {
+        writeln!(table, "{phase} (next offset {})", session.end()).unwrap();
+        for (name, input) in inputs() {
+            writeln!(table, "    {name:<28} {}", told(&step(&session, input, &LIMITS))).unwrap();
+        }
+    }
+    insta::assert_snapshot!("transitions_of_application", table);
+}
+
+/// The client would close a session whose size it is told, and the file would be nobody's.
+#[test]
+fn the_size_of_a_file_is_not_told_before_its_application_took_it() {
+    for (phase, session) in phases_of_application() {
+        let accepted = matches!(phase, "told: accepted" | "told: accepted and copied");
+        assert_eq!(session.end() == 25, accepted, "{phase}");
+        for (name, input) in inputs() {
+            let takes = matches!(input, Input::Told(Verdict::Accepted { .. }) | Input::Copied);
+            let done = step(&session, input, &LIMITS);
+            let size_is_told = matches!(done.then, Then::Answer(Answer::Next(25)));
+            assert!(!size_is_told || accepted || takes, "{phase}, {name}: {done:?}");
+        }
+    }
+}
+
+/// MC-BUP 3.2.1.4, NotifyCache; win32 documentation: 403 is never posted again.
+#[test]
+fn an_application_that_took_or_forbade_a_file_is_not_told_of_it_again() {
+    for (phase, session) in phases_of_application() {
+        let spoke = phase.starts_with("told") || phase.starts_with("closed");
+        for (name, input) in inputs() {
+            let done = step(&session, input, &LIMITS);
+            assert!(!spoke || done.then != Then::Tell, "{phase}, {name}");
+            if done.then == Then::Tell {
+                let sealed = done.save.as_ref().unwrap_or(&session.record);
+                assert!(matches!(sealed.phase, Phase::Sealed { .. }), "{phase}, {name}");
+            }
+            if let Some(saved) = done.save {
+                assert!(saved.application && saved.min_reader == 2, "{phase}, {name}");
+                assert!(!matches!(saved.phase, Phase::Published { .. }), "{phase}, {name}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -269,8 +369,9 @@ proptest! {
 
     /// A tombstone never comes back to life, and never changes.
     #[test]
-    fn what_is_closed_stays_closed(kind in 5usize..9, input in 0usize..23) {
-        let session = phases().swap_remove(kind).1;
+    fn what_is_closed_stays_closed(kind in 5usize..9, input in 0usize..28, application in proptest::bool::ANY) {
+        let mut session = phases().swap_remove(kind).1;
+        session.record.application = application;
         let done = step(&session, inputs().swap_remove(input).1, &LIMITS);
         prop_assert!(done.save.is_none());
     }

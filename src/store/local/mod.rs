@@ -24,7 +24,7 @@ mod publish;
 mod root;
 mod walk;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -141,6 +141,24 @@ impl Bucket for LocalDirectory {
         .await
     }
 
+    fn file(&self, path: &Name) -> Option<PathBuf> {
+        self.root.file(path).ok()
+    }
+
+    async fn make_way(&self, path: &Name) -> Result<(), Error> {
+        let path = path.clone();
+        self.write(0, move |root| root.make_way(&root.file(&path)?))
+            .await
+            .map_err(|fault: Fault| fault.into())
+    }
+
+    async fn adopt(&self, path: &Name) -> Result<(), Error> {
+        let path = path.clone();
+        self.write(0, move |root| root.adopt(&root.file(&path)?))
+            .await
+            .map_err(|fault: Fault| fault.into())
+    }
+
     async fn mark(&self, path: &Name, upload: &UploadId) -> Result<Option<String>, Error> {
         let (path, upload) = (path.clone(), upload.clone());
         self.read(move |root| root.mark_of(&path, &upload).map(Some)).await
@@ -178,7 +196,6 @@ impl Bucket for LocalDirectory {
 #[cfg(test)]
 mod tests {
     use std::io::{BufRead, BufReader};
-    use std::path::PathBuf;
     use std::process::{Child, Command, Stdio};
 
     use futures::TryStreamExt;

@@ -132,6 +132,24 @@ impl Root {
         Ok(file)
     }
 
+    /// Makes the directory in which another program is going to write the file `path`.
+    pub(super) fn make_way(&self, path: &Path) -> Result<(), Fault> {
+        let publication = self.unsettled.begin(path);
+        publication.make_directories()?;
+        publication.settle()
+    }
+
+    /// Makes the file `path` safe that another program wrote, if it did.
+    pub(super) fn adopt(&self, path: &Path) -> Result<(), Fault> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(Fault::when("cannot open", path)(error)),
+        };
+        self.disk().sync_file(&file).map_err(Fault::when("cannot sync", path))?;
+        self.unsettled.begin(path).settle()
+    }
+
     /// Removes the file `path` and the directories that it leaves empty, except the topmost: that may be the admin's.
     pub(super) fn remove(&self, path: &Path) -> Result<(), Fault> {
         let held = self.hold(path);

@@ -47,7 +47,7 @@ impl Receiving<'_, '_> {
                 if let Phase::Publishing { staged, mark } = &mut record.phase
                     && let Some(upload) = &staged.upload
                 {
-                    *mark = match self.work.place.store.mark(&self.work.key, upload).await {
+                    *mark = match self.work.place.store.mark(&self.work.file(), upload).await {
                         Err(Error::UnknownUpload) => return Ok(self.upload_is_gone().await?),
                         mark => mark?,
                     };
@@ -73,7 +73,11 @@ impl Receiving<'_, '_> {
                     Some(answer) => return Ok(answer),
                     None => continue,
                 },
-                Then::Assemble => return Ok(self.ask_again().await?),
+                // Nobody who waits for memory holds any: the file is stored.
+                Then::Assemble | Then::Tell | Then::Copy => {
+                    self.forget_held();
+                    return Ok(self.ask_again().await?);
+                }
                 Then::Answer(Answer::Next(next)) if lost && next < self.assembler.at() => {
                     return Ok(Answer::Refused(Refusal::OutOfStep));
                 }
@@ -98,7 +102,7 @@ impl Receiving<'_, '_> {
             // A newer record names another upload: ours can never be recorded, so it may be aborted.
             if let Some(ours) = self.upload.take() {
                 self.landed.clear();
-                if let Err(error) = self.work.place.store.abort(&self.work.key, &ours).await {
+                if let Err(error) = self.work.place.store.abort(&self.work.file(), &ours).await {
                     debug!(session = %self.work.id, %error, "an upload that lost the race is left to the sweep");
                 }
             }
@@ -207,14 +211,15 @@ impl Receiving<'_, '_> {
         let Some(view) = self.work.turn.view.as_ref() else {
             return Err(Refused::SessionNotFound.into());
         };
-        let before = &view.session.record.before;
-        let terms = Terms { before, by };
+        let before = view.session.record.condition().clone();
+        let terms = Terms { before: &before, by };
         let store = &self.work.place.store;
-        let done = match store.put_file(&self.work.key, self.work.id, chunks, terms).await {
+        let done = match store.put_file(&self.work.file(), self.work.id, chunks, terms).await {
             Ok(tag) => Input::Published(tag),
             Err(Error::Conflict) => Input::Displaced,
             Err(error) => return Err(error.into()),
         };
+        self.forget_held();
         Ok(Some(self.work.settle(|_| done.clone()).await?))
     }
 }

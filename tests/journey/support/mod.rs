@@ -1,11 +1,13 @@
 //! What the journeys are made of: a gateway, a place for its files, a client in our hand, a bad line.
 
+mod application;
 mod dice;
 mod gateway;
 mod hand;
 mod line;
 mod place;
 
+pub(crate) use application::{Application, always, long_reply};
 pub(crate) use dice::{Dice, seed};
 pub(crate) use gateway::{Config, Gateway, program};
 pub(crate) use hand::Hand;
