@@ -45,7 +45,7 @@ async fn fetch(gateway: &Gateway, answer: &Answer) -> Option<Bytes> {
         .parse()
         .expect("a URL");
     let path = url.path().to_owned();
-    gateway.get(&path).await.map(|found| found.body.into())
+    gateway.get(&path).await.map(|found| found.body)
 }
 
 /// What the protocol says in an answer.
