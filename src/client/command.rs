@@ -39,6 +39,9 @@ pub struct Arguments {
     /// Where the upload is remembered until it is done, so that the same command goes on with it [default: FILE.bits-upload]
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
+    /// Put the reply of the server application here, before the upload is closed and the reply deleted
+    #[arg(long, value_name = "FILE")]
+    pub reply: Option<PathBuf>,
     /// Forget an upload that was begun, and begin another one
     #[arg(long)]
     pub restart: bool,
@@ -61,6 +64,7 @@ impl Arguments {
                 give_up_after: self.give_up_after,
             },
             ca_file: self.ca_file.clone(),
+            reply: self.reply.clone(),
             state: Some(self.state.clone().unwrap_or_else(|| beside(&self.file))),
             ..defaults
         };
@@ -100,6 +104,17 @@ async fn attempt(arguments: &Arguments) -> Result<(), Failed> {
     progress.clear();
     let done = result?;
     progress.finish(format_args!("uploaded {} to {}", HumanBytes(done.total), upload.url));
+    match (&arguments.reply, done.reply_size) {
+        (Some(file), Some(size)) => {
+            progress.finish(format_args!(
+                "fetched a reply of {} into {}",
+                HumanBytes(size),
+                file.display()
+            ));
+        }
+        (Some(_), None) => line(format_args!("the server has no reply")),
+        (None, _) => {}
+    }
     Ok(())
 }
 

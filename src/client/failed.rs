@@ -1,6 +1,7 @@
 //! How an upload fails, told so that the reader knows what to do.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::event::{Failure, Refusal, Trouble};
@@ -21,6 +22,24 @@ pub enum Failed {
     /// The state file.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The reply of the server application. The session is still open: the same command goes on with it.
+    #[error("the reply at {url} can't be fetched: {why}")]
+    Reply {
+        /// Where it is.
+        url: String,
+        /// What is in the way.
+        why: String,
+        /// Whether it may work later.
+        passes: bool,
+    },
+    /// The file for the reply.
+    #[error("{} can't be written: {why}", path.display())]
+    Unwritten {
+        /// The file.
+        path: PathBuf,
+        /// What is in the way.
+        why: String,
+    },
     /// The certificates to believe.
     #[error(transparent)]
     Trust(#[from] TrustError),
@@ -66,7 +85,8 @@ impl Failed {
         match self {
             Self::Usage(_) | Self::Source(SourceError::Unreadable { .. }) | Self::Trust(_) => 64,
             Self::State(StateError::OtherUrl { .. }) => 64,
-            Self::Unavailable { .. } => 69,
+            Self::Unavailable { .. } | Self::Reply { passes: true, .. } => 69,
+            Self::Reply { .. } | Self::Unwritten { .. } => 1,
             Self::Source(_) | Self::State(_) | Self::Untrusted { .. } | Self::Refused(_) | Self::NotBits(_) => 1,
         }
     }
@@ -86,6 +106,9 @@ impl Failed {
                 };
                 let resume = "The same command goes on where this one stopped.";
                 return Some(meaning.map_or_else(|| resume.to_owned(), |meaning| format!("{meaning} {resume}")));
+            }
+            Self::Reply { .. } | Self::Unwritten { .. } => {
+                "The upload itself is done, and the session is still open: the same command fetches the reply."
             }
             Self::Refused(refusal) => return refusal.advice(),
             Self::Usage(_) | Self::Source(_) | Self::State(_) | Self::Trust(_) => return None,

@@ -15,6 +15,7 @@ mod head;
 pub mod machine;
 mod progress;
 pub mod raw;
+mod reply;
 mod run;
 mod sizes;
 mod source;
@@ -72,6 +73,8 @@ pub struct Options {
     pub ca_file: Option<PathBuf>,
     /// Where the session is remembered, so that a later run goes on with it; without one it is not.
     pub state: Option<PathBuf>,
+    /// Where the reply of the server application goes, if there is one: it is fetched before the session is closed.
+    pub reply: Option<PathBuf>,
     /// The value of `User-Agent`.
     pub user_agent: String,
     /// The value of `Content-Name`; without one the name of the file.
@@ -92,6 +95,7 @@ impl Default for Options {
             response_timeout: Duration::from_secs(300),
             ca_file: None,
             state: None,
+            reply: None,
             user_agent: "Microsoft BITS/7.8 (bits-gateway upload)".to_owned(),
             content_name: None,
         }
@@ -111,8 +115,10 @@ pub struct Done {
     pub fragments: u64,
     /// Bytes of the bodies of those fragments, more than the file has when some were sent twice.
     pub bytes: u64,
-    /// The `BITS-Reply-URL` of the last fragment. The reply is gone: the session is closed.
+    /// The `BITS-Reply-URL` of the last fragment. A reply that the server kept is gone: the session is closed.
     pub reply_url: Option<String>,
+    /// Bytes of the reply that was fetched, where [`Options::reply`] asked for it and there was one.
+    pub reply_size: Option<u64>,
 }
 
 impl Upload {

@@ -14,7 +14,7 @@ use super::state::StateFile;
 use super::tls::Trust;
 use super::told::Told;
 use super::transport::{Body, Broken, Transport};
-use super::{Done, Failed, Upload};
+use super::{Done, Failed, Upload, reply};
 use crate::clock::{self, Clock, SystemClock};
 
 /// Carries out `upload`.
@@ -35,6 +35,9 @@ pub(super) async fn run(upload: &Upload, mut events: impl FnMut(Event)) -> Resul
         Some(state) => remembered(state, &source).await?,
         None => None,
     };
+    if let (Some(memory), true) = (&mut saved, options.reply.is_some()) {
+        hear_again(memory, total);
+    }
     let letterhead = Letterhead {
         target: target(&upload.url),
         agent: options.user_agent.clone(),
@@ -64,6 +67,7 @@ pub(super) async fn run(upload: &Upload, mut events: impl FnMut(Event)) -> Resul
         fragments: 0,
         bytes: 0,
         reply_url: None,
+        reply_size: None,
     };
     if let Some(memory) = &saved {
         events(Event::Resumed {
@@ -74,6 +78,11 @@ pub(super) async fn run(upload: &Upload, mut events: impl FnMut(Event)) -> Resul
 
     loop {
         let request = machine.request();
+        if let (Outgoing::CloseSession { .. }, Some(into), Some(at), None) =
+            (&request.packet, &options.reply, &done.reply_url, done.reply_size)
+        {
+            done.reply_size = Some(reply::fetch(at, &upload.url, into, options).await?);
+        }
         let (from, to) = match request.packet {
             Outgoing::Fragment { from, to, .. } => (from, to),
             _ => (0, 0),
@@ -149,8 +158,16 @@ pub(super) async fn run(upload: &Upload, mut events: impl FnMut(Event)) -> Resul
     clippy::disallowed_methods,
     reason = "back-off: nothing tells when the server is well again"
 )]
-async fn back_off(delay: Duration) {
+pub(super) async fn back_off(delay: Duration) {
     tokio::time::sleep(delay).await;
+}
+
+/// Where the reply is was told to the run that sent the last fragment, and it is told again to who sends a part of that again.
+fn hear_again(memory: &mut Memory, total: u64) {
+    if memory.delivered {
+        memory.delivered = false;
+        memory.offset = total.saturating_sub(1);
+    }
 }
 
 /// What an earlier run left, as long as it was about the same file.

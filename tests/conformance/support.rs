@@ -248,6 +248,12 @@ impl Room {
         self.placed(|place| change(&mut place.rules))
     }
 
+    /// With a server application.
+    pub fn telling(self, settings: &bits_gateway::notify::Settings) -> Self {
+        let messenger = bits_gateway::notify::Messenger::new(settings).expect("settings that hold together");
+        self.placed(|place| place.application = messenger.map(Arc::new))
+    }
+
     /// With overwriting.
     pub fn overwriting(self) -> Self {
         self.ruled(|rules| rules.overwrite = true)

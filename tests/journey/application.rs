@@ -7,7 +7,8 @@ use url::Url;
 
 use crate::servers::SeaweedFs;
 use crate::support::{
-    Application, Config, Gateway, Hand, MIB, PART, Place, always, assert_same, content, long_reply, until,
+    Application, Config, Direction, End, Fate, Gateway, Hand, Line, MIB, PART, Place, always, assert_same, content,
+    long_reply, program, until,
 };
 
 /// A route that tells `application` in this mode.
@@ -541,4 +542,70 @@ async fn a_bucket_copies_large_files_by_itself() {
     let text = String::from_utf8_lossy(&page.body).into_owned();
     let counted = "bitsgw_storage_requests_total{operation=\"copy_part\",outcome=\"ok\"} 1";
     assert!(text.contains(counted), "{text}");
+}
+
+#[tokio::test]
+async fn our_client_brings_the_reply_home_over_a_line_that_breaks() {
+    let place = Place::directory();
+    let length = 20 * MIB + 1;
+    let application = Application::start(&always(json!({"length": length})));
+    let gateway = Gateway::start(&config(&place, &application, "value", "")).await;
+    let line = Line::new().await;
+    line.lead_to(gateway.address);
+    let cut = |after| Fate {
+        after,
+        direction: Direction::ToClient,
+        end: End::Cut,
+    };
+    // The first connection carries the packets, the others the reply.
+    line.doom([cut(u64::MAX), cut(7 * MIB), cut(3 * MIB)]);
+    let folder = tempfile::tempdir().expect("room");
+    let bytes = content(15, PART + 1);
+    std::fs::write(folder.path().join("f.bin"), &bytes).expect("room");
+    let url = format!("http://{}/up/f.bin", line.address);
+    let mut command = program();
+    command
+        .args([
+            "upload",
+            "f.bin",
+            &url,
+            "--reply",
+            "reply.bin",
+            "--retry-delay",
+            "10ms",
+            "--quiet",
+        ])
+        .current_dir(folder.path());
+    // The line is carried by this thread.
+    let uploaded = tokio::task::spawn_blocking(move || command.output().expect("the program was built"));
+    let uploaded = uploaded.await.expect("no panic");
+    assert!(uploaded.status.success(), "{uploaded:?}");
+    let reply = std::fs::read(folder.path().join("reply.bin")).expect("a reply");
+    assert_same(&long_reply(length), &reply, "the reply");
+    assert!(!folder.path().join("reply.bin.part").exists());
+    assert_same(&bytes, &application.body(0).expect("it came whole"), "f.bin");
+    assert_eq!((line.doomed(), application.count()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_run_that_could_not_fetch_the_reply_leaves_it_to_the_next_one() {
+    let place = Place::directory();
+    let application = Application::start(&always(json!({"body": "thanks"})));
+    let gateway = Gateway::start(&config(&place, &application, "value", "")).await;
+    let folder = tempfile::tempdir().expect("room");
+    std::fs::write(folder.path().join("f.bin"), content(16, 70_000)).expect("room");
+    let url = gateway.url("/up/f.bin");
+    let upload = |reply: &str| {
+        let done = program()
+            .args(["upload", "f.bin", url.as_str(), "--reply", reply, "--quiet"])
+            .current_dir(folder.path())
+            .output()
+            .expect("the program was built");
+        done.status.code()
+    };
+    assert_eq!(upload("no/such/folder/reply.bin"), Some(1));
+    assert_eq!(upload("reply.bin"), Some(0));
+    let reply = std::fs::read(folder.path().join("reply.bin")).expect("a reply");
+    assert_same(b"thanks", &reply, "the reply");
+    assert_eq!(application.count(), 1);
 }

@@ -270,7 +270,7 @@ async fn a_record_that_only_newer_versions_may_read_is_refused_cleanly_and_left_
     let record = place.record(&hand.session);
     let before: Value = serde_json::from_slice(&std::fs::read(&record).expect("it is there")).expect("JSON");
     let mut newer = before.clone();
-    newer["min_reader"] = 2.into();
+    newer["min_reader"] = 3.into();
     newer["phase"] = json!({ "a phase to come": {} });
     std::fs::write(&record, newer.to_string()).expect("room");
 
