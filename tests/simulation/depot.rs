@@ -352,11 +352,11 @@ impl Depot {
         }
     }
 
-    /// The store itself ends an upload; whose it was.
-    pub fn end(&self, upload: &UploadId) -> Option<SessionId> {
+    /// The store itself ends an upload.
+    pub fn end(&self, upload: &UploadId) -> Option<Multipart> {
         let uploads = &mut self.state().uploads;
         let at = uploads.iter().position(|found| found.id == *upload)?;
-        Some(uploads.remove(at).session)
+        Some(uploads.remove(at))
     }
 
     /// The unfinished uploads to `path` and when they began.

@@ -34,8 +34,8 @@ pub struct Facts {
     pub was_ended: bool,
     /// Somebody else changed the destination.
     pub was_displaced: bool,
-    /// The store ended its multipart upload.
-    pub lost_upload: bool,
+    /// The store ended its multipart upload when it held so many parts.
+    pub lost_upload: Option<usize>,
     /// A part that was stored twice is known by another name.
     has_renamed_part: bool,
     pub published: u32,
@@ -56,7 +56,7 @@ impl Facts {
     fn may_be_lost(&self, overwrite: bool, ends_uploads: bool) -> bool {
         // Where uploads end by themselves, nobody can tell one that did from a file that was taken before its mark.
         let nobody_can_tell = ends_uploads && self.published > 0 && self.was_taken && self.marked.is_none();
-        (self.was_displaced && overwrite) || self.lost_upload || self.has_renamed_part || nobody_can_tell
+        (self.was_displaced && overwrite) || self.lost_upload.is_some() || self.has_renamed_part || nobody_can_tell
     }
 }
 
@@ -143,7 +143,8 @@ impl Oracle {
         }
     }
 
-    fn names_upload(&self, id: SessionId, upload: &bits_gateway::staging::UploadId) -> bool {
+    /// Whether the record of a session that has not ended names this upload.
+    pub fn names_upload(&self, id: SessionId, upload: &bits_gateway::staging::UploadId) -> bool {
         let stored = self.truth.read_record(id).now_or_never().unwrap().unwrap();
         stored.is_some_and(|stored| stored.record.upload() == Some(upload) && stored.record.phase.name() != "closed")
     }
@@ -320,7 +321,7 @@ impl Oracle {
             told: 0,
             sent_last: false,
             was_ended: false,
-            lost_upload: false,
+            lost_upload: None,
             has_renamed_part: false,
             published: 0,
             was_taken: false,
@@ -342,7 +343,10 @@ impl Oracle {
         let facts = self.sessions.get_mut(&id).expect("noted before");
         let data = &self.files[facts.file].data;
         let mut parts = Vec::new();
-        if staged.count() == facts.verified || facts.lost_upload || facts.published > 0 {
+        if let Some(held) = facts.lost_upload {
+            assert!(staged.count() <= held, "a part counts that nobody stored");
+        }
+        if staged.count() == facts.verified || facts.lost_upload.is_some() || facts.published > 0 {
             return;
         }
         for page in &staged.pages {

@@ -12,6 +12,7 @@ use bits_gateway::client::machine::{Machine, Then};
 use bits_gateway::client::{Outgoing, Patience, Sizes, Told};
 use bits_gateway::metrics::Metrics;
 use bits_gateway::session::{Principal, Target};
+use bits_gateway::staging::UploadId;
 use bits_gateway::upload::{
     Asked, Body, BodyBroken, Coordination, Durability, Fragmented, Place, Refused, Rules, Uploads,
 };
@@ -772,11 +773,10 @@ impl World {
             return false;
         };
         if !matches!(self.oracle.phase(session), "open" | "expiring" | "publishing")
-            || self.lines.depot.end(&upload).is_none()
+            || !self.end_upload_named(session, &upload)
         {
             return false;
         }
-        self.oracle.sessions.get_mut(&session).expect("it is live").lost_upload = true;
         self.lines.state().table.count(step, Fault::Ended);
         self.faults += 1;
         self.note(format!("the store ends an upload of {session}"));
@@ -794,9 +794,20 @@ impl World {
             .map(|upload| upload.id.clone())
             .collect();
         for upload in uploads {
-            self.lines.depot.end(&upload);
+            self.end_upload_named(session, &upload);
         }
-        self.oracle.sessions.get_mut(&session).expect("it is live").lost_upload = true;
+    }
+
+    /// Whether there was such an upload.
+    fn end_upload_named(&mut self, session: SessionId, upload: &UploadId) -> bool {
+        let is_recorded = self.oracle.names_upload(session, upload);
+        let Some(ended) = self.lines.depot.end(upload) else {
+            return false;
+        };
+        // No part of another one may be in the record at any time.
+        let held = if is_recorded { ended.parts.len() } else { usize::MAX };
+        self.oracle.sessions.get_mut(&session).expect("it is live").lost_upload = Some(held);
+        true
     }
 
     /// One request goes on, in one way or another.
