@@ -479,7 +479,9 @@ mod tests {
     use crate::budget::Budget;
     use crate::clock::SystemClock;
     use crate::metrics::Metrics;
-    use crate::session::{Principal, Target};
+    use crate::notify::{Messenger, Mode};
+    use crate::session::{Before, Delivery, Principal, Reply, ReplyName, Target, Verdict};
+    use crate::store::Terms;
     use crate::store::depot::Depot;
     use crate::upload::{Asked, Body, BodyBroken, Coordination, Durability, Refused, Uploads};
 
@@ -568,6 +570,93 @@ mod tests {
         assert_eq!(sweep(&mut broom, &depot, DAY).await.forgotten, 0);
         assert_eq!(sweep(&mut broom, &depot, DAY).await.forgotten, 1);
         assert!(place.store.list_session(id).await.unwrap().is_empty());
+    }
+
+    /// The same place, and an application that nobody can reach.
+    fn place_of_application() -> (Depot, Arc<Place>) {
+        let (depot, place) = place();
+        let settings = crate::notify::Settings {
+            mode: Mode::Value,
+            url: Some("http://127.0.0.1:1/".to_owned()),
+            ..Default::default()
+        };
+        let messenger = Messenger::new(&settings).unwrap().map(Arc::new);
+        let mut place = Arc::into_inner(place).unwrap();
+        place.application = messenger;
+        (depot, Arc::new(place))
+    }
+
+    #[tokio::test]
+    async fn a_file_that_no_application_took_goes_when_its_time_is_over() {
+        let (depot, place) = place_of_application();
+        let id = replica().create(&place, asked()).await.unwrap();
+        let untold = send(&place, id, 0, 200).await.unwrap_err();
+        assert!(matches!(untold, Refused::Application { status: 502, .. }), "{untold:?}");
+        assert!(place.store.look(&Key::entity(id)).await.unwrap().is_some());
+        let mut broom = Broom::new(&place);
+        assert_eq!(sweep(&mut broom, &depot, DAY / 2).await.expired, 0);
+        assert_eq!(sweep(&mut broom, &depot, DAY / 2).await.expired, 1);
+        assert_eq!(place.store.list_session(id).await.unwrap().len(), 1);
+        assert!(place.store.look(&Key::parse("f").unwrap()).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_reply_that_nobody_fetched_goes_when_its_time_is_over() {
+        let (depot, place) = place_of_application();
+        let id = replica().create(&place, asked()).await.unwrap();
+        send(&place, id, 0, 200).await.unwrap_err();
+        // What the application would have said, and what an earlier answer left.
+        let mut tags = Vec::new();
+        for name in [ReplyName(random_id()), ReplyName(random_id())] {
+            let terms = Terms::whenever(&Before::Absent);
+            let bytes = vec![Bytes::from_static(b"thanks")];
+            let tag = place
+                .store
+                .put_file(&Key::reply(id, name), id, bytes, terms)
+                .await
+                .unwrap();
+            tags.push((name, tag));
+        }
+        let stored = place.store.read_record(id).await.unwrap().unwrap();
+        let mut told = stored.record.stamped(random_id(), Timestamp::default());
+        let Phase::Sealed { tag } = told.phase else {
+            panic!("{:?}", told.phase)
+        };
+        let (name, reply) = tags.remove(0);
+        told.phase = Phase::Told {
+            tag,
+            verdict: Verdict::Accepted {
+                reply: Reply::Stored { name, tag: reply },
+                copy: Delivery::Unwanted,
+            },
+        };
+        place.store.replace_record(&told, &stored.version).await.unwrap();
+        let kept = replica().reply(&place, &Principal::anonymous(), id).await.unwrap();
+        assert_eq!(kept, Some(Key::reply(id, name)));
+        let mut broom = Broom::new(&place);
+        sweep(&mut broom, &depot, DAY).await;
+        let left = place.store.read_record(id).await.unwrap().unwrap();
+        assert!(matches!(
+            left.record.phase,
+            Phase::Closed {
+                outcome: Outcome::Completed,
+                ..
+            }
+        ));
+        assert_eq!(place.store.list_session(id).await.unwrap().len(), 1);
+        assert_eq!(sweep(&mut broom, &depot, 2 * DAY).await.forgotten, 1);
+    }
+
+    #[tokio::test]
+    async fn uploads_to_the_own_place_of_a_session_are_found_when_no_record_names_them() {
+        let (depot, place) = place_of_application();
+        let id = replica().create(&place, asked()).await.unwrap();
+        let stray = place.store.begin(&Key::entity(id), id).await.unwrap();
+        let other = place.store.begin(&Key::parse("f").unwrap(), id).await.unwrap();
+        replica().cancel(&place, &asked(), id).await.unwrap();
+        let mut broom = Broom::new(&place);
+        let swept = sweep(&mut broom, &depot, 2 * DAY).await;
+        assert_eq!((swept.aborted, swept.forgotten), (2, 1), "{stray:?} {other:?}");
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! Copying an object of a session to its destination: by the store itself where it can, else through here, piece by piece.
 
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::objects::Standing;
 use super::{CompleteError, Error, Key, Store, Terms};
@@ -11,6 +11,9 @@ use crate::staging::{PartPlan, PartRange, RecordedPart, UploadId};
 
 /// Bytes that a store is asked to copy at once: it answers when it is done, and nobody waits for longer than two minutes.
 const AT_ONCE: u64 = 256 << 20;
+
+/// How many of these are under way: 100 GiB take a minute or two, which is what a client waits.
+const SIDE_BY_SIDE: usize = 8;
 
 /// What came of a copy.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -114,12 +117,20 @@ impl Store {
             return Ok(None);
         }
         let (source, path) = (self.path(from)?, self.path(to)?);
+        let copies = parts_of(size, AT_ONCE).map(|part| {
+            let (source, path) = (&source, &path);
+            async move {
+                let copied = self.bucket_of(to).copy_part(source, path, upload, part).await?;
+                Ok::<_, Error>(copied.map(|id| RecordedPart(id, part.to)))
+            }
+        });
+        let mut copies = stream::iter(copies).buffered(SIDE_BY_SIDE);
         let mut parts = Vec::new();
-        for part in parts_of(size, AT_ONCE) {
-            let Some(id) = self.bucket_of(to).copy_part(&source, &path, upload, part).await? else {
-                return Ok(None);
-            };
-            parts.push(RecordedPart(id, part.to));
+        while let Some(part) = copies.try_next().await? {
+            match part {
+                Some(part) => parts.push(part),
+                None => return Ok(None),
+            }
         }
         Ok(Some(parts))
     }

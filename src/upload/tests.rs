@@ -963,15 +963,18 @@ proptest! {
                 let end = (first + length).min(size);
                 let fragmented = send(&replicas[who], &place, id, &data, first, end).await;
                 let next = fragmented.next.unwrap();
-                assert!(next >= acknowledged, "an acknowledged byte was taken back");
+                // A replica whose view is stale takes what follows its own end without a look: to a client that goes back by itself it may tell
+                // less than another one did. What was told stays stored all the same.
+                let went_back = fragmented.verdict.is_ok() && (first as u64) < acknowledged;
+                assert!(next >= acknowledged || went_back, "an acknowledged byte was taken back");
                 match fragmented.verdict {
                     Ok(()) => assert!(next >= end as u64),
                     // Of two replicas that put parts at once, one may have to ask for its bytes again.
                     Err(Refused::OutOfStep) => assert!(next < end as u64),
                     Err(other) => panic!("{other:?}"),
                 }
-                assert_eq!(stored(&store, "f.bin").await.is_some(), next == size as u64);
-                acknowledged = next;
+                acknowledged = acknowledged.max(next);
+                assert_eq!(stored(&store, "f.bin").await.is_some(), acknowledged == size as u64);
                 if restart {
                     replicas[who] = replica(KIB * KIB);
                 }
