@@ -54,6 +54,24 @@ pub trait Bucket: std::fmt::Debug + Send + Sync {
         Ok(None)
     }
 
+    /// Whether [`Bucket::copy_whole`] does anything here.
+    fn copies_whole(&self) -> bool {
+        false
+    }
+
+    /// Makes the object `to`, which names `session`, of the object `from` in one request, if `to` still is what the terms say. `None` where
+    /// the store has no such request that takes a condition.
+    async fn copy_whole(
+        &self,
+        _from: &Path,
+        _to: &Path,
+        _session: SessionId,
+        _size: u64,
+        _terms: Terms<'_>,
+    ) -> Result<Option<ObjectTag>, CompleteError> {
+        Ok(None)
+    }
+
     /// A URL by which whoever has it may do this with the object, and nothing else, for as long as it says.
     async fn signed_url(&self, _method: Method, _path: &Path, _lasts: Duration) -> Result<Option<Url>, Error> {
         Ok(None)

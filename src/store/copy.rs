@@ -49,6 +49,18 @@ impl Store {
             Standing::Changed => return Ok(Copied::Displaced),
             Standing::AsBefore => {}
         }
+        if self.is_one_bucket() {
+            let (source, path) = (self.path(from.0)?, self.path(to)?);
+            let copied = self.bucket_of(to).copy_whole(&source, &path, session, size, terms);
+            match copied.await {
+                Ok(Some(tag)) => return Ok(Copied::Yes(tag)),
+                Ok(None) => {}
+                Err(CompleteError::Changed) => return Ok(Copied::Displaced),
+                Err(CompleteError::UnknownUpload) => return Ok(Copied::Gone),
+                Err(CompleteError::Store(error)) => return Err(error),
+                Err(other @ CompleteError::InvalidPart(_)) => return Err(Error::Unavailable(other.to_string())),
+            }
+        }
         if PartPlan::new(part_size, size).is_small() {
             return self.copy_small(from, to, session, terms).await;
         }

@@ -242,6 +242,32 @@ impl Bucket for GoogleBucket {
         Ok(PartId(bare(&etag).to_owned()))
     }
 
+    fn copies_whole(&self) -> bool {
+        true
+    }
+
+    async fn copy_whole(
+        &self,
+        from: &Path,
+        to: &Path,
+        session: SessionId,
+        size: u64,
+        terms: Terms<'_>,
+    ) -> Result<Option<ObjectTag>, CompleteError> {
+        // What names the session is copied with the object.
+        let mut publication = Publication::new(&self.store, to, session, size, terms);
+        loop {
+            match self.rewrite(from, to, terms, size).await {
+                Ok(tag) => return Ok(Some(tag)),
+                Err(failed) => {
+                    if let Some(tag) = publication.judge(failed).await? {
+                        return Ok(Some(tag));
+                    }
+                }
+            }
+        }
+    }
+
     async fn signed_url(&self, method: Method, path: &Path, lasts: Duration) -> Result<Option<Url>, Error> {
         Ok(Some(self.store.signed_url(method, path, lasts).await?))
     }

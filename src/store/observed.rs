@@ -196,6 +196,28 @@ impl Bucket for Observed {
         .await
     }
 
+    async fn copy_whole(
+        &self,
+        from: &Path,
+        to: &Path,
+        session: SessionId,
+        size: u64,
+        terms: Terms<'_>,
+    ) -> Result<Option<ObjectTag>, CompleteError> {
+        if !self.bucket().copies_whole() {
+            return Ok(None);
+        }
+        let request = self.bucket().copy_whole(from, to, session, size, terms);
+        self.objects
+            .watch
+            .over(StoreOperation::CopyPart, request, of_completion)
+            .await
+    }
+
+    fn copies_whole(&self) -> bool {
+        self.bucket().copies_whole()
+    }
+
     async fn signed_url(&self, method: Method, path: &Path, lasts: Duration) -> Result<Option<Url>, Error> {
         // Made here: the store is not asked.
         self.bucket().signed_url(method, path, lasts).await

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bits_gateway::bits::SessionId;
 use bits_gateway::clock::{Deadline, Timestamp, Uptime, random_id};
-use bits_gateway::session::{Before, Phase, Principal, RECORD_VERSION, Record, Staged, Tails, Target};
+use bits_gateway::session::{Before, ObjectTag, Phase, Principal, RECORD_VERSION, Record, Staged, Tails, Target};
 use bits_gateway::staging::{PartRange, RecordedPart, UploadId};
-use bits_gateway::store::{CompleteError, Error, Key, Name, Store, Terms};
+use bits_gateway::store::{CompleteError, Copied, Error, Key, Name, Store, Terms};
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, join_all};
 use futures::stream::TryStreamExt;
@@ -54,6 +54,9 @@ const BEHAVIOURS: &[(&str, Behaviour)] = behaviours![
     an_object_is_read_whole_and_in_ranges,
     an_object_that_changed_is_not_read_as_the_old_one,
     odd_names_are_kept_as_they_are,
+    an_object_of_a_session_is_copied_to_its_destination,
+    a_copy_replaces_only_what_was_there,
+    a_copy_of_what_is_gone_makes_nothing,
     the_store_tells_its_time,
     of_eight_sweepers_one_is_elected,
 ];
@@ -142,6 +145,88 @@ async fn put(store: &Store, key: &Key, text: &str) {
         .put_file(key, id(), chunks(text), Terms::whenever(&before))
         .await
         .unwrap();
+}
+
+/// Makes the file of a session, of so many bytes.
+async fn sealed(store: &Store, length: usize) -> (SessionId, Key, ObjectTag, Vec<u8>) {
+    let session = id();
+    let entity = Key::entity(session);
+    let bytes = noise(7, length);
+    let terms = Terms::whenever(&Before::Absent);
+    let tag = store.put_file(&entity, session, bytes.clone(), terms).await.unwrap();
+    (session, entity, tag, bytes.concat())
+}
+
+async fn an_object_of_a_session_is_copied_to_its_destination(store: Store) {
+    for length in [0, 10, PART, 2 * PART + 99] {
+        let (session, entity, tag, bytes) = sealed(&store, length).await;
+        assert!(
+            store
+                .list_session(session)
+                .await
+                .unwrap()
+                .iter()
+                .any(|object| object.name == Name::Other("entity".to_owned()))
+        );
+        let to = key(&format!("some folder/ü+%&{length}"));
+        // Repeated, as after a crash between the copy and the record.
+        for _ in 0..2 {
+            let terms = Terms::whenever(&Before::Absent);
+            let copied = store
+                .copy((&entity, &tag), &to, session, PART as u64, terms)
+                .await
+                .unwrap();
+            assert!(matches!(copied, Copied::Yes(_)), "{length}: {copied:?}");
+        }
+        assert!(content(&store, &to).await == bytes, "{length}");
+        assert!(content(&store, &entity).await == bytes, "{length}");
+        assert!(store.list_uploads(&to).await.unwrap().is_empty());
+    }
+}
+
+async fn a_copy_replaces_only_what_was_there(store: Store) {
+    for length in [10, PART + 1] {
+        let (session, entity, tag, bytes) = sealed(&store, length).await;
+        let to = key(&format!("file {length}"));
+        put(&store, &to, "old").await;
+        let before = store.before_copy(&to, false).await.unwrap();
+        let copied = store
+            .copy((&entity, &tag), &to, session, PART as u64, Terms::whenever(&before))
+            .await;
+        assert_eq!(copied.unwrap(), Copied::Displaced);
+        let before = store.before_copy(&to, true).await.unwrap();
+        put(&store, &to, "new").await;
+        let copied = store
+            .copy((&entity, &tag), &to, session, PART as u64, Terms::whenever(&before))
+            .await;
+        assert_eq!(copied.unwrap(), Copied::Displaced);
+        assert_eq!(content(&store, &to).await, b"new");
+        let before = store.before_copy(&to, true).await.unwrap();
+        let copied = store
+            .copy((&entity, &tag), &to, session, PART as u64, Terms::whenever(&before))
+            .await;
+        assert!(matches!(copied.unwrap(), Copied::Yes(_)));
+        assert!(content(&store, &to).await == bytes);
+    }
+}
+
+async fn a_copy_of_what_is_gone_makes_nothing(store: Store) {
+    for length in [10, PART + 1] {
+        let (session, entity, tag, _) = sealed(&store, length).await;
+        store
+            .remove(session, vec![Name::Other("entity".to_owned())])
+            .await
+            .unwrap();
+        let to = key("nothing");
+        let terms = Terms::whenever(&Before::Absent);
+        let copied = store
+            .copy((&entity, &tag), &to, session, PART as u64, terms)
+            .await
+            .unwrap();
+        assert_eq!(copied, Copied::Gone);
+        assert!(store.look(&to).await.unwrap().is_none());
+        assert!(store.list_uploads(&to).await.unwrap().is_empty());
+    }
 }
 
 async fn a_record_is_created_once(store: Store) {
