@@ -199,10 +199,13 @@ impl Configured {
 
 fn serve(loaded: &Loaded) -> ExitCode {
     let log = &loaded.settings.log;
-    if let Err(reason) = telemetry::start(log.format, &log.level) {
-        say(&format!("cannot log: {reason}\n"));
-        return ExitCode::from(UNAVAILABLE);
-    }
+    let _log = match telemetry::start(log.format, &log.level) {
+        Ok(log) => log,
+        Err(reason) => {
+            say(&format!("cannot log: {reason}\n"));
+            return ExitCode::from(UNAVAILABLE);
+        }
+    };
     tracing::info!(version = telemetry::VERSION, revision = telemetry::REVISION, "starting");
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");

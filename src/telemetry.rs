@@ -3,16 +3,18 @@
 //! One line for each event, whatever a client put into it: JSON escapes by itself, text escapes every control character. The
 //! keys `ts`, `level`, `target` and `msg` come first and are stable; the fields of the event follow.
 
-use std::fmt::{self, Write as _};
-use std::io::{IsTerminal, Write as _};
+mod line;
+mod outlet;
 
-use tracing::field::{Field, Visit};
+use std::io::IsTerminal;
+
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
+
+use line::Line;
+use outlet::Outlet;
 
 /// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -47,22 +49,53 @@ pub enum Packets {
     Sessions,
 }
 
+/// The target of the lines about single requests. There may be very many; [`start`] says what follows from that.
+pub const ACCESS: &str = "bits_gateway::access";
+
 /// Begins to log to standard output, for the rest of the life of the process.
+///
+/// A line is written before the call that logs it returns. Only those about requests that went well may wait a few milliseconds for
+/// others, so that many of them go out in one write: a process that is killed takes the last ones with it. They come before
+/// every line that is logged after them, and all of them are out when [`Log`] is dropped.
 ///
 /// # Errors
 /// A sentence, when `level` is none, or when somebody logs already.
-pub fn start(format: Format, level: &str) -> Result<(), String> {
+pub fn start(format: Format, level: &str) -> Result<Log, String> {
     let targets = targets(level)?;
     let json = match format {
         Format::Auto => !std::io::stdout().is_terminal(),
         Format::Json => true,
         Format::Text => false,
     };
-    let lines = Lines { json, write: write_out };
+    let outlet = Outlet::to(std::io::stdout()).map_err(|error| error.to_string())?;
+    let log = Log(outlet.clone());
+    let lines = Lines {
+        json,
+        write: move |line: &[u8], urgency| outlet.write(line, urgency),
+    };
     tracing_subscriber::registry()
         .with(lines.with_filter(targets))
         .try_init()
-        .map_err(|error| error.to_string())
+        .map_err(|error| error.to_string())?;
+    Ok(log)
+}
+
+/// The log of the process, to be dropped last.
+#[derive(Debug)]
+#[must_use = "what still waits to be written is written when it is dropped"]
+pub struct Log(Outlet);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.0.write(&[], Urgency::Now);
+    }
+}
+
+/// Whether a line may wait for others.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Urgency {
+    Now,
+    Soon,
 }
 
 /// Logs panics as one line each, and calls `count` for each.
@@ -139,156 +172,13 @@ struct Lines<W> {
     write: W,
 }
 
-fn write_out(line: &str) {
-    // Nobody is left to tell when standard output is gone.
-    let _ = std::io::stdout().lock().write_all(line.as_bytes());
-}
-
-impl<S: Subscriber, W: Fn(&str) + 'static> Layer<S> for Lines<W> {
+impl<S: Subscriber, W: Fn(&[u8], Urgency) + 'static> Layer<S> for Lines<W> {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut seen = Seen::default();
-        event.record(&mut seen);
-        let mut ts = String::new();
-        // Writing to a string does not fail.
-        let _ = SystemTime.format_time(&mut Writer::new(&mut ts));
         let metadata = event.metadata();
-        // Events of the `log` crate carry their real target as a field.
-        let target = seen.target.take().unwrap_or_else(|| metadata.target().to_owned());
-        let level = level_name(*metadata.level());
-        let line = if self.json {
-            seen.as_json(&ts, level, &target)
-        } else {
-            seen.as_text(&ts, level, &target)
-        };
-        (self.write)(&line);
+        let line = Line::of(event, self.json).finish(*metadata.level(), metadata.target());
+        let is_routine = metadata.target() == ACCESS && *metadata.level() == Level::INFO;
+        (self.write)(&line, if is_routine { Urgency::Soon } else { Urgency::Now });
     }
-}
-
-const fn level_name(level: Level) -> &'static str {
-    match level {
-        Level::ERROR => "error",
-        Level::WARN => "warn",
-        Level::INFO => "info",
-        Level::DEBUG => "debug",
-        Level::TRACE => "trace",
-    }
-}
-
-/// What an event says.
-#[derive(Default)]
-struct Seen {
-    target: Option<String>,
-    message: String,
-    fields: Vec<(&'static str, serde_json::Value)>,
-}
-
-impl Seen {
-    fn as_json(&self, ts: &str, level: &str, target: &str) -> String {
-        let mut line = String::from("{");
-        let head = [("ts", ts), ("level", level), ("target", target), ("msg", &self.message)];
-        let fields = self.fields.iter().map(|(name, value)| (*name, value.to_string()));
-        let all = head
-            .into_iter()
-            .map(|(name, text)| (name, serde_json::Value::from(text).to_string()))
-            .chain(fields);
-        for (index, (name, value)) in all.enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            // A field may not pass for one of the first four.
-            let mark = if index >= head.len() && head.iter().any(|(taken, _)| *taken == name) {
-                "_"
-            } else {
-                ""
-            };
-            let _ = write!(line, "{comma}\"{name}{mark}\":{value}");
-        }
-        line.push_str("}\n");
-        line
-    }
-
-    fn as_text(&self, ts: &str, level: &str, target: &str) -> String {
-        let mut line = format!("{ts} {level:5} {}: ", Plain(target));
-        let _ = write!(line, "{}", Plain(&self.message));
-        for (name, value) in &self.fields {
-            let _ = match value {
-                // Quoted where a reader could not tell where it ends.
-                serde_json::Value::String(text) if text.is_empty() || text.contains([' ', '"', '=']) => {
-                    write!(line, " {name}={text:?}")
-                }
-                serde_json::Value::String(text) => write!(line, " {name}={}", Plain(text)),
-                other => write!(line, " {name}={other}"),
-            };
-        }
-        line.push('\n');
-        line
-    }
-
-    fn put(&mut self, field: &Field, value: serde_json::Value) {
-        match field.name() {
-            "message" => self.message = value.as_str().map_or_else(|| value.to_string(), str::to_owned),
-            "log.target" => self.target = value.as_str().map(str::to_owned),
-            // Where in which file a library logged.
-            name if name.starts_with("log.") => {}
-            name => self.fields.push((name, value)),
-        }
-    }
-}
-
-impl Visit for Seen {
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.put(field, value.into());
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field, value.into());
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put(field, value.into());
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field, value.into());
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, value.into());
-    }
-
-    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        let mut text = value.to_string();
-        let mut cause = value.source();
-        while let Some(error) = cause {
-            let _ = write!(text, ": {error}");
-            cause = error.source();
-        }
-        self.put(field, text.into());
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, format!("{value:?}").into());
-    }
-}
-
-/// Text on one line, without anything that a terminal obeys.
-struct Plain<'t>(&'t str);
-
-impl fmt::Display for Plain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            if is_unsafe(c) {
-                write!(f, "{}", c.escape_default())?;
-            } else {
-                f.write_char(c)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Control characters, line ends of Unicode, and what turns the direction of writing around.
-fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -303,7 +193,7 @@ mod tests {
         let into = Arc::clone(&lines);
         let layer = Lines {
             json,
-            write: move |line: &str| into.lock().unwrap().push(line.to_owned()),
+            write: move |line: &[u8], _| into.lock().unwrap().push(String::from_utf8(line.to_vec()).unwrap()),
         };
         let subscriber = tracing_subscriber::registry().with(layer.with_filter(targets(level).unwrap()));
         tracing::subscriber::with_default(subscriber, say);

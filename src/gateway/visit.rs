@@ -1,5 +1,6 @@
 //! One request, from its head to its line in the log.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use super::listener::InFlightGuard;
 use super::rescue::{Rescue, Trouble};
 use crate::bits::{ContentRange, ErrorContext, Hresult, PacketKind};
 use crate::metrics::{DownloadOutcome, InProgress, Metrics, PacketOutcome};
-use crate::telemetry::Packets;
+use crate::telemetry::{ACCESS, Packets};
 
 /// Longest text of the client's choice that the log repeats, in bytes.
 const MAX_TEXT: usize = 512;
@@ -168,25 +169,25 @@ impl Visit {
 
     fn write(&self, session: &Session) {
         let client = self.origin.map(|origin| origin.client);
-        let agent = user_agent(session);
+        let agent = session.get_header(http::header::USER_AGENT);
         // A macro needs the level as a constant.
         macro_rules! line {
             ($level:expr) => {
                 tracing::event!(
-                    target: "bits_gateway::access",
+                    target: ACCESS,
                     $level,
-                    kind = %shortened(self.kind.name().as_bytes()).escape_ascii(),
+                    kind = %escaped(self.kind.name().as_bytes()),
                     route = self.route.as_ref().map(|route| route.place.route.as_str()),
-                    path = %shortened(self.path.as_bytes()).escape_ascii(),
+                    path = %escaped(self.path.as_bytes()),
                     status = self.status,
                     hresult = self.error.map(|(code, _)| tracing::field::display(code)),
                     session = self.session.as_deref(),
-                    range = self.range.map(|range| tracing::field::display(shown(range))),
+                    range = self.range.map(|range| tracing::field::display(Shown(range))),
                     received = bytes_read(session),
                     sent = session.body_bytes_sent() as u64,
                     duration_ms = u64::try_from(self.duration().as_millis()).unwrap_or(u64::MAX),
                     client = client.map(tracing::field::display),
-                    user_agent = agent.as_deref(),
+                    user_agent = agent.map(|agent| tracing::field::display(escaped(agent.as_bytes()))),
                     reason = self.reason,
                     why = self.why.as_deref(),
                     "request"
@@ -201,15 +202,16 @@ impl Visit {
     }
 }
 
-fn shown(range: ContentRange) -> String {
-    format!("{}..{}/{}", range.first(), range.end(), range.total())
+/// A range as the log shows it.
+struct Shown(ContentRange);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..{}/{}", self.0.first(), self.0.end(), self.0.total())
+    }
 }
 
-fn shortened(text: &[u8]) -> &[u8] {
-    text.get(..MAX_TEXT).unwrap_or(text)
-}
-
-fn user_agent(session: &Session) -> Option<String> {
-    let agent = session.get_header(http::header::USER_AGENT)?.as_bytes();
-    Some(shortened(agent).escape_ascii().to_string())
+/// Text of the client's choice, as the log repeats it.
+fn escaped(text: &[u8]) -> impl fmt::Display {
+    text.get(..MAX_TEXT).unwrap_or(text).escape_ascii()
 }
