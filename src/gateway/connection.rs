@@ -194,11 +194,17 @@ impl Connection {
             buffer.put_slice(&its_own);
             return Poll::Ready(Ok(its_own.len()));
         }
-        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
-        ready!(line.socket()?.poll_read(cx, &mut part))?;
-        let bytes = line.intake.sort(part.filled());
-        drop(line);
-        buffer.advance(bytes);
+        let before = buffer.filled().len();
+        if most == buffer.remaining() {
+            ready!(line.socket()?.poll_read(cx, buffer))?;
+        } else {
+            let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
+            ready!(line.socket()?.poll_read(cx, &mut part))?;
+            let bytes = part.filled().len();
+            buffer.advance(bytes);
+        }
+        let bytes = line.intake.sort(&buffer.filled()[before..]);
+        buffer.set_filled(before + bytes);
         Poll::Ready(Ok(bytes))
     }
 

@@ -1,7 +1,9 @@
 //! Doors: bound before anything else happens, closed before the last request is done.
 
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -10,7 +12,7 @@ use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::HttpProxy;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use super::announced::announced;
@@ -20,6 +22,7 @@ use super::forwarded::Trusted;
 use super::limits::Limits;
 use super::pulse::{Crowd, Phase};
 use crate::metrics::{Metrics, Rejection};
+use crate::telemetry::ACCESS;
 
 /// Connections beyond the cap that are told so at the same time; further ones are closed without a word.
 const TURNED_AWAY_AT_ONCE: usize = 64;
@@ -161,7 +164,7 @@ impl Front {
             match timeout(self.house.limits.header_timeout, announced(&mut stream)).await {
                 Ok(Ok(named)) => client = named.unwrap_or(peer),
                 Ok(Err(error)) => {
-                    tracing::info!(target: "bits_gateway::access", client = %peer, reason = "unannounced", why = %error, "request");
+                    tracing::info!(target: ACCESS, client = %peer, reason = "unannounced", why = %error, "request");
                     return self.house.metrics.connection_rejected(Rejection::Malformed);
                 }
                 Err(_) => return self.house.metrics.connection_rejected(Rejection::HeaderTimeout),
@@ -178,11 +181,12 @@ impl Front {
         // Without a timer of the engine's: the pulse has a better one.
         session.set_keepalive(Some(0));
         let mut served = false;
+        let mut overdue = pin!(pulse.overdue(&self.house.limits));
         loop {
             let reused = tokio::select! {
                 biased;
                 reused = self.proxy.process_new_http(session, &self.house.leaving) => reused,
-                phase = pulse.overdue(&self.house.limits) => {
+                phase = &mut overdue => {
                     tracing::debug!(%peer, ?phase, "closed a connection that was silent for too long");
                     self.rejected(served, Rejection::HeaderTimeout);
                     return;
@@ -191,7 +195,7 @@ impl Front {
             let Some((stream, kept)) = reused.map(|reused| reused.consume()) else {
                 if pulse.spoke_to_a_head() {
                     // Nobody at the desk ever saw it: this is all that the log will tell.
-                    tracing::info!(target: "bits_gateway::access", client = %peer, reason = "unreadable", "request");
+                    tracing::info!(target: ACCESS, client = %peer, reason = "unreadable", "request");
                     self.rejected(served, Rejection::Malformed);
                 }
                 return;
@@ -217,28 +221,41 @@ impl Front {
 
 /// How many requests are being answered.
 #[derive(Clone, Debug)]
-pub(super) struct InFlight(Arc<watch::Sender<usize>>);
+pub(super) struct InFlight(Arc<Count>);
+
+#[derive(Debug, Default)]
+struct Count {
+    requests: AtomicUsize,
+    /// Told when there is none any more.
+    none: Notify,
+}
 
 impl InFlight {
     pub(super) fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(0)))
+        Self(Arc::default())
     }
 
     /// Counts one request until the guard is dropped, however its task ends.
     pub(super) fn enter(&self) -> InFlightGuard {
-        self.0.send_modify(|count| *count += 1);
+        self.0.requests.fetch_add(1, Ordering::SeqCst);
         InFlightGuard(self.clone())
     }
 
     /// Resolves when no request is being answered.
     pub(super) async fn none(&self) {
-        // Fails only without a sender, and `self` holds one.
-        let _ = self.0.subscribe().wait_for(|count| *count == 0).await;
+        loop {
+            // Asked for before the look: nothing that happens in between is missed.
+            let none = self.0.none.notified();
+            if self.count() == 0 {
+                return;
+            }
+            none.await;
+        }
     }
 
     /// How many there are now.
     pub(super) fn count(&self) -> usize {
-        *self.0.borrow()
+        self.0.requests.load(Ordering::SeqCst)
     }
 }
 
@@ -248,7 +265,10 @@ pub(super) struct InFlightGuard(InFlight);
 
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        self.0.0.send_modify(|count| *count -= 1);
+        let count = &self.0.0;
+        if count.requests.fetch_sub(1, Ordering::SeqCst) == 1 {
+            count.none.notify_waiters();
+        }
     }
 }
 

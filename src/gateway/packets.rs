@@ -1,6 +1,6 @@
 //! Packets: from the head of a `BITS_POST` to its Ack.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use http::HeaderMap;
 use pingora::proxy::Session;
@@ -126,7 +126,8 @@ impl Clerk {
     /// Carries out a packet and says what to answer. `body` must break when it is not as long as [`PacketHead::range`]; it is read
     /// only as far as it is wanted.
     pub async fn answer(&self, head: &PacketHead, to: &Destination<'_>, body: &mut impl Body) -> Reply {
-        let asked = to.asked();
+        // Nobody looks where a Ping goes.
+        let asked = LazyLock::new(|| to.asked());
         let failed = match self.carry_out(head, to.route, &asked, body).await {
             Ok((ack, began)) => {
                 if head.kind != PacketKind::Ping {
@@ -144,7 +145,7 @@ impl Clerk {
         if failed.trouble.is_ours() {
             to.route.note(Some(&failed.trouble.to_string()));
         }
-        let next = match (failed.next, head.kind, &asked, &head.sent) {
+        let next = match (failed.next, head.kind, &*asked, &head.sent) {
             // Refused before the upload room saw it: that room is asked now, since every answer to a fragment tells the true
             // next offset where there is one (protocol digest, part 0).
             (None, PacketKind::Fragment, Ok(asked), Some(sent))
@@ -167,7 +168,7 @@ impl Clerk {
         &self,
         head: &PacketHead,
         route: &Route,
-        asked: &Result<Asked, KeyRefused>,
+        asked: &LazyLock<Result<Asked, KeyRefused>, impl FnOnce() -> Result<Asked, KeyRefused>>,
         body: &mut impl Body,
     ) -> Result<(Ack, Option<SessionId>), Failed> {
         if route.upload != Taking::Yes {
@@ -178,7 +179,7 @@ impl Clerk {
             // It says that we are here; it never asks the store (MC-BUP 2.2.4).
             return Ok((Ack::pong(), None));
         }
-        let asked = asked.as_ref().map_err(|refused| *refused)?;
+        let asked = LazyLock::force(asked).as_ref().map_err(|refused| *refused)?;
         if !route.is_open() {
             return Err(Trouble::NotReady.into());
         }

@@ -1,9 +1,11 @@
 //! What a connection is doing, for how long already, and what it holds meanwhile.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, ready};
 
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::limits::Limits;
@@ -91,7 +93,6 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Pulse {
     state: Mutex<State>,
-    changed: Notify,
     crowd: Arc<Crowd>,
 }
 
@@ -121,7 +122,6 @@ impl Pulse {
         };
         Self {
             state: Mutex::new(state),
-            changed: Notify::new(),
             crowd,
         }
     }
@@ -140,7 +140,6 @@ impl Pulse {
             }
             (state.phase, state.since, state.head_bytes, state.spoke) = (phase, Instant::now(), 0, false);
         });
-        self.changed.notify_one();
     }
 
     /// How much may be read at once. The engine's buffer for bodies has 64 KiB, of which only what was read into takes memory.
@@ -159,21 +158,16 @@ impl Pulse {
 
     /// Notes `bytes` from the client.
     pub(super) fn hear(&self, bytes: usize) -> Heard {
-        let (began, heard) = self.with(|state| {
+        self.with(|state| {
             if state.phase == Phase::Busy || bytes == 0 {
-                return (false, Heard::Fine);
+                return Heard::Fine;
             }
-            let began = state.phase == Phase::Idle;
-            if began {
+            if state.phase == Phase::Idle {
                 (state.phase, state.since) = (Phase::Head, Instant::now());
             }
             state.head_bytes += bytes as u64;
-            (began, self.weigh(state))
-        });
-        if began {
-            self.changed.notify_one();
-        }
-        heard
+            self.weigh(state)
+        })
     }
 
     fn weigh(&self, state: &mut State) -> Heard {
@@ -205,23 +199,31 @@ impl Pulse {
     }
 
     /// Resolves when the connection has been in a phase for longer than `limits` allow; never while a request is answered.
+    ///
+    /// Belongs into the task that reads and writes the connection, behind the future that does: whatever that one changes is seen at the
+    /// end of the same poll, and nobody has to be woken for it. A packet that is answered in one poll moves no timer.
     pub(super) async fn overdue(&self, limits: &Limits) -> Phase {
-        loop {
-            let changed = self.changed.notified();
-            let (phase, since) = self.with(|state| (state.phase, state.since));
-            let patience = match phase {
-                Phase::Idle => limits.idle_timeout,
-                Phase::Head => limits.header_timeout,
-                Phase::Busy => {
-                    changed.await;
-                    continue;
+        let mut alarm = pin!(sleep_until(Instant::now() + limits.header_timeout));
+        poll_fn(|cx| {
+            loop {
+                let (phase, since) = self.with(|state| (state.phase, state.since));
+                let due = match phase {
+                    Phase::Idle => Some(since + limits.idle_timeout),
+                    Phase::Head => Some(since + limits.header_timeout),
+                    Phase::Busy => None,
+                };
+                if let Some(due) = due.filter(|due| alarm.deadline() != *due) {
+                    alarm.as_mut().reset(due);
                 }
-            };
-            tokio::select! {
-                () = changed => {}
-                () = sleep_until(since + patience) => return phase,
+                ready!(alarm.as_mut().poll(cx));
+                match due {
+                    Some(_) => return Poll::Ready(phase),
+                    // Another look later, whoever may have changed it meanwhile.
+                    None => alarm.as_mut().reset(Instant::now() + limits.header_timeout),
+                }
             }
-        }
+        })
+        .await
     }
 }
 
