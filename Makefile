@@ -4,7 +4,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 export BITS_GATEWAY_TEST_TOOLS := $(abspath $(or $(BITS_GATEWAY_TEST_TOOLS),target/test-tools))
 export FUZZ_SECONDS ?= 30
 
-.PHONY: help run test lint doc fuzz image check mutations
+.PHONY: help run test lint doc fuzz bench image check mutations
 
 help:
 	@echo 'make run     build the gateway and serve ./bits-data on 127.0.0.1:8080 (ARGS="…" for other options)'
@@ -13,6 +13,7 @@ help:
 	@echo 'make doc     the documentation of the code, in target/doc'
 	@echo 'make fuzz    each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS)) seconds'
 	@echo 'make mutations  plant every known mistake and see that the simulation notices'
+	@echo 'make bench   one benchmark beside others: make bench BENCH=ingest; without BENCH, which ones there are'
 	@echo 'make image   a container image, bits-gateway:dev'
 	@echo 'make check   everything that a change has to pass: .ci/run'
 
@@ -43,6 +44,16 @@ fuzz:
 mutations:
 	@.ci/need build
 	@.ci/mutations all
+
+# Machines differ, instructions do not: the one benchmark that is also a check is called by name.
+bench:
+	@.ci/need build bench
+	@.ci/tools seaweedfs nginx tus
+ifeq ($(BENCH),instructions)
+	cargo bench --locked --bench instructions -- $(ARGS)
+else
+	PATH="$$PATH:/usr/sbin:$$BITS_GATEWAY_TEST_TOOLS/nginx/usr/sbin" cargo bench --locked --bench speed -- $(BENCH) $(ARGS)
+endif
 
 image:
 	@.ci/need build image

@@ -24,11 +24,20 @@ const AZURITE_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UV
 /// The bucket, or container, that every server begins with.
 const BUCKET: &str = "bucket";
 
+/// What a server makes of signatures.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Signatures {
+    Demanded,
+    Welcome,
+    Ignored,
+}
+
 /// SeaweedFS: an S3 server.
 pub(crate) struct SeaweedFs {
     server: Server,
     filer: u16,
     port: u16,
+    metrics: u16,
 }
 
 impl SeaweedFs {
@@ -37,21 +46,27 @@ impl SeaweedFs {
     /// # Panics
     /// When it is not installed or does not begin.
     pub(crate) fn start() -> Self {
-        Self::begin(true)
+        Self::begin(Signatures::Demanded)
     }
 
     /// The same, but it asks nobody for a signature: what a proxy changes on the way is taken all the same.
     #[allow(dead_code, reason = "shared: other tests need the other half")]
     pub(crate) fn start_for_everybody() -> Self {
-        Self::begin(false)
+        Self::begin(Signatures::Ignored)
+    }
+
+    /// The same, but who does sign has to do it right.
+    #[allow(dead_code, reason = "shared: other tests need the other half")]
+    pub(crate) fn start_for_signed_and_unsigned() -> Self {
+        Self::begin(Signatures::Welcome)
     }
 
     /// Ports that were free a moment ago may be taken when the server gets to them: then it is begun again.
-    fn begin(asks_for_signatures: bool) -> Self {
+    fn begin(signatures: Signatures) -> Self {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            match Self::attempt(asks_for_signatures) {
+            match Self::attempt(signatures) {
                 Ok(server) => return server,
                 Err(why) if attempts < 3 && why.contains("address already in use") => {}
                 Err(why) => panic!("{why}"),
@@ -59,15 +74,19 @@ impl SeaweedFs {
         }
     }
 
-    fn attempt(asks_for_signatures: bool) -> Result<Self, String> {
+    fn attempt(signatures: Signatures) -> Result<Self, String> {
         // Every port has a second one for its protocol between servers, which it would else choose by itself.
-        let ports = free_ports::<8>();
+        let ports = free_ports::<9>();
         let folder = TempDir::new().expect("a folder");
         let data = folder.path().join("data");
         fs::create_dir(&data).expect("a folder for data");
         let identities = folder.path().join("s3.json");
-        let identity = r#"{"identities":[{"name":"t","credentials":[{"accessKey":"testkey12345","secretKey":"testsecret12345"}],"actions":["Admin","Read","Write","List","Tagging"]}]}"#;
-        fs::write(&identities, identity).expect("a file");
+        let known = r#"{"name":"t","credentials":[{"accessKey":"testkey12345","secretKey":"testsecret12345"}],"actions":["Admin","Read","Write","List","Tagging"]}"#;
+        let others = match signatures {
+            Signatures::Welcome => r#",{"name":"anonymous","actions":["Admin","Read","Write","List","Tagging"]}"#,
+            Signatures::Demanded | Signatures::Ignored => "",
+        };
+        fs::write(&identities, format!(r#"{{"identities":[{known}{others}]}}"#)).expect("a file");
 
         let mut command = Command::new(tool("seaweedfs/bin/weed"));
         // Else it leaves its logs in the folder for temporary files.
@@ -83,7 +102,7 @@ impl SeaweedFs {
             "-s3.port.lance=0",
         ]);
         command.args(["-master.volumeSizeLimitMB=1024", "-volume.max=100"]);
-        if asks_for_signatures {
+        if signatures != Signatures::Ignored {
             command.arg(format!("-s3.config={}", identities.display()));
         }
         let names = [
@@ -95,13 +114,19 @@ impl SeaweedFs {
             "filer.port.grpc",
             "s3.port",
             "s3.port.grpc",
+            "metricsPort",
         ];
         for (name, port) in names.iter().zip(ports) {
             command.arg(format!("-{name}={port}"));
         }
-        let [.., filer, _, port, _] = ports;
+        let [.., filer, _, port, _, metrics] = ports;
         let server = Server::start(command, folder);
-        let mut started = Self { server, filer, port };
+        let mut started = Self {
+            server,
+            filer,
+            port,
+            metrics,
+        };
         started.wait()?;
         Ok(started)
     }
@@ -149,6 +174,12 @@ impl SeaweedFs {
     /// Where it listens on 127.0.0.1.
     pub(crate) const fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Where it tells of itself on 127.0.0.1, below `/metrics`.
+    #[allow(dead_code, reason = "shared: other tests need the other half")]
+    pub(crate) const fn metrics(&self) -> u16 {
+        self.metrics
     }
 
     /// What the server wrote to its log so far.
@@ -348,7 +379,7 @@ fn free_ports<const N: usize>() -> [u16; N] {
 }
 
 /// Where a server is installed.
-fn tool(name: &str) -> PathBuf {
+pub(crate) fn tool(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let tools =
         std::env::var_os("BITS_GATEWAY_TEST_TOOLS").map_or_else(|| root.join("target/test-tools"), PathBuf::from);
