@@ -512,8 +512,8 @@ mod tests {
     use crate::metrics::Metrics;
     use crate::notify::{Messenger, Mode};
     use crate::session::{Before, Delivery, Principal, Reply, ReplyName, Target, Verdict};
-    use crate::store::Terms;
     use crate::store::depot::Depot;
+    use crate::store::{Settled, Terms};
     use crate::upload::{Asked, Body, BodyBroken, Coordination, Durability, Refused, Uploads};
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -542,6 +542,7 @@ mod tests {
                 coordination: Coordination::Shared,
             },
             application: None,
+            events: None,
         });
         (depot, place)
     }
@@ -563,6 +564,7 @@ mod tests {
                 query: None,
             },
             url: "http://h/f".to_owned(),
+            client: None,
         }
     }
 
@@ -601,6 +603,102 @@ mod tests {
         assert_eq!(sweep(&mut broom, &depot, DAY).await.forgotten, 0);
         assert_eq!(sweep(&mut broom, &depot, DAY).await.forgotten, 1);
         assert!(place.store.list_session(id).await.unwrap().is_empty());
+    }
+
+    /// A session of a route that tells somebody, as its client sees it: created, and cancelled at once.
+    async fn cancelled(place: &Arc<Place>, max_age: Duration) -> SessionId {
+        let id = replica().create(place, asked()).await.unwrap();
+        let stored = place.store.read_record(id).await.unwrap().unwrap();
+        let announced = stored.record.announced(Announced {
+            kinds: EventKind::ALL.to_vec(),
+            max_age: max_age.as_secs(),
+            client: None,
+            end: None,
+        });
+        let announced = announced.stamped(random_id(), Timestamp::default());
+        place.store.replace_record(&announced, &stored.version).await.unwrap();
+        replica().cancel(place, &asked(), id).await.unwrap();
+        id
+    }
+
+    #[tokio::test]
+    async fn a_tombstone_waits_for_its_events_and_takes_their_marks_along() {
+        let (depot, place) = place();
+        let id = cancelled(&place, 30 * DAY).await;
+        let mut broom = Broom::new(&place);
+        let kept = sweep(&mut broom, &depot, 5 * DAY).await;
+        assert_eq!((kept.forgotten, kept.waiting), (0, 1));
+        let settle = async |kind| place.store.settle_event(id, kind, Settled::Delivered).await.unwrap();
+        settle(EventKind::Created).await;
+        let kept = sweep(&mut broom, &depot, DAY).await;
+        assert_eq!((kept.forgotten, kept.waiting), (0, 1), "one is not both");
+        settle(EventKind::Cancelled).await;
+        assert_eq!(place.store.list_session(id).await.unwrap().len(), 3);
+        let gone = sweep(&mut broom, &depot, DAY).await;
+        assert_eq!((gone.forgotten, gone.waiting), (1, 0));
+        assert!(place.store.list_session(id).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_tombstone_does_not_wait_for_ever() {
+        let (depot, place) = place();
+        cancelled(&place, 7 * DAY).await;
+        let mut broom = Broom::new(&place);
+        assert_eq!(sweep(&mut broom, &depot, 6 * DAY).await.waiting, 1);
+        assert_eq!(sweep(&mut broom, &depot, DAY).await.forgotten, 1);
+    }
+
+    #[tokio::test]
+    async fn the_mark_of_an_event_is_no_progress_and_is_not_swept_away() {
+        let (depot, place) = place();
+        let id = cancelled(&place, 30 * DAY).await;
+        let mut broom = Broom::new(&place);
+        depot.advance(DAY);
+        let listed = || async {
+            let sessions: Vec<_> = place.store.list_sessions().try_collect().await.unwrap();
+            (sessions[0].newest, sessions[0].objects, sessions[0].bytes)
+        };
+        let before = listed().await;
+        place
+            .store
+            .settle_event(id, EventKind::Created, Settled::Delivered)
+            .await
+            .unwrap();
+        assert_eq!(listed().await, before);
+        sweep(&mut broom, &depot, Duration::ZERO).await;
+        assert_eq!(place.store.list_session(id).await.unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_expiry_is_dated_by_the_clock_of_the_store() {
+        let (depot, place) = place();
+        let id = replica().create(&place, asked()).await.unwrap();
+        let stored = place.store.read_record(id).await.unwrap().unwrap();
+        let announced = stored.record.announced(Announced {
+            kinds: EventKind::ALL.to_vec(),
+            max_age: 60,
+            client: None,
+            end: None,
+        });
+        place
+            .store
+            .replace_record(&announced.stamped(random_id(), Timestamp::default()), &stored.version)
+            .await
+            .unwrap();
+        let mut broom = Broom::new(&place);
+        sweep(&mut broom, &depot, DAY).await;
+        sweep(&mut broom, &depot, 2 * GRACE).await;
+        let end = place
+            .store
+            .read_record(id)
+            .await
+            .unwrap()
+            .unwrap()
+            .record
+            .end()
+            .unwrap();
+        assert_eq!(end.kind, EventKind::Expired);
+        assert!(place.store.now().await.unwrap().since(end.at) < GRACE);
     }
 
     /// The same place, and an application that nobody can reach.

@@ -136,6 +136,9 @@ impl Work<'_> {
                 if record.phase.name() != view.session.record.phase.name() {
                     self.tell(&record);
                 }
+                if let Some(kind) = record.news(&view.session.record) {
+                    self.place.announce(&record, kind);
+                }
                 if let Some(view) = self.turn.view.as_mut() {
                     view.session.record = record;
                     view.version = version;

@@ -118,6 +118,7 @@ async fn cost(size: u64, fragment: u64, durability: Durability, routing: Routing
         store: store.clone(),
         rules,
         application: None,
+        events: None,
     });
     let replica = |_| {
         let budget = Budget::new(256 * MIB, Duration::from_secs(60));
@@ -132,6 +133,7 @@ async fn cost(size: u64, fragment: u64, durability: Durability, routing: Routing
             query: None,
         },
         url: "http://h/file".to_owned(),
+        client: None,
     };
     // Repeatable, and it knows no pattern that a fragment size could fall in with.
     let mut state = 1_u64;

@@ -60,7 +60,6 @@ struct Data {
 
 /// The JSON event format (CloudEvents JSON format 1.0, 3.2).
 #[derive(Serialize)]
-#[serde(rename_all = "lowercase")]
 struct Document<'a> {
     specversion: &'a str,
     id: &'a str,
@@ -154,7 +153,9 @@ impl Event {
 
 /// `text` as a URI, where it is not one yet: its escapes are left alone.
 fn utf8_percent_encode_once(text: &str) -> String {
-    let pieces = text.split('%').map(|piece| utf8_percent_encode(piece, IN_URIS).to_string());
+    let pieces = text
+        .split('%')
+        .map(|piece| utf8_percent_encode(piece, IN_URIS).to_string());
     pieces.collect::<Vec<_>>().join("%")
 }
 
@@ -207,7 +208,10 @@ mod tests {
     #[test]
     fn a_structured_event_is_one_document() {
         let (headers, body) = event(EventKind::Completed).request(Mode::Structured);
-        let lines: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        let lines: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
         assert_eq!(lines, [("content-type", "application/cloudevents+json; charset=utf-8")]);
         let expected = format!(
             r#"{{"specversion":"1.0","id":"00000000-0000-0000-0000-000011112222-completed","source":"/my%20files/","type":"bits-gateway.session.completed","subject":"a/Größe \"5\"%.bin","time":"2025-11-24T16:01:00Z","datacontenttype":"application/json","data":{DATA}}}"#
@@ -219,7 +223,10 @@ mod tests {
     #[test]
     fn a_binary_event_has_its_attributes_in_the_head() {
         let (headers, body) = event(EventKind::Completed).request(Mode::Binary);
-        let lines: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        let lines: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
         assert_eq!(
             lines,
             [
@@ -264,7 +271,9 @@ mod tests {
         if let Some(end) = record.events.as_mut().and_then(|events| events.end.as_mut()) {
             end.sha256 = Some("ab".repeat(32));
         }
-        let (_, body) = Event::of(&record, EventKind::Completed, "s", None).unwrap().request(Mode::Binary);
+        let (_, body) = Event::of(&record, EventKind::Completed, "s", None)
+            .unwrap()
+            .request(Mode::Binary);
         let data: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(data["sha256"], "ab".repeat(32));
     }

@@ -142,7 +142,9 @@ pub(super) fn endpoint(url: &str) -> Result<Url, String> {
         return Err(format!("{url} is neither http:// nor https://"));
     }
     if !parsed.username().is_empty() || parsed.password().is_some() {
-        return Err("a URL with a user name or password in it is refused: `authorization` keeps them out of logs".to_owned());
+        return Err(
+            "a URL with a user name or password in it is refused: `authorization` keeps them out of logs".to_owned(),
+        );
     }
     if parsed.fragment().is_some() {
         return Err("it has a fragment, which no server sees".to_owned());
@@ -174,7 +176,11 @@ mod tests {
             let mut settings = fine();
             settings.url = Some(url.to_owned());
             let problems = settings.problems();
-            assert_eq!(problems.iter().map(|(key, _)| *key).collect::<Vec<_>>(), ["url"], "{url}");
+            assert_eq!(
+                problems.iter().map(|(key, _)| *key).collect::<Vec<_>>(),
+                ["url"],
+                "{url}"
+            );
         }
         assert_eq!(keys(|settings| settings.url = None), ["url"]);
         assert_eq!(keys(|settings| settings.url = Some("http://h".to_owned())), ["ca_file"]);
