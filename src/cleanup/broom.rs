@@ -819,7 +819,10 @@ mod tests {
         let taken = uploads.fragment(&place, &asked(), id, range, &mut body).await;
         assert_eq!(taken.verdict, Ok(()));
         let mut report = Report::default();
-        broom.act(id, Input::Silent, &mut report).await.unwrap();
+        broom
+            .act(id, Input::Silent, Timestamp::default(), &mut report)
+            .await
+            .unwrap();
         assert_eq!(report.expiring, 1);
         assert_eq!(sweep(&mut broom, &depot, GRACE).await.expired, 0);
         assert_eq!(

@@ -293,7 +293,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::clock::SystemClock;
+    use crate::clock::{Clock, SystemClock};
     use crate::notify::events::{Herald, Mode, Settings};
     use crate::session::{Before, EventKind, Outcome, Phase, Principal, Record, Target};
     use crate::store::depot::Depot;

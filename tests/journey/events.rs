@@ -58,7 +58,10 @@ async fn told(endpoint: &Application, hand: &Hand, kinds: &[&str]) {
 
 /// Waits until this is all that is kept of the session.
 async fn kept(place: &Place, hand: &Hand, names: &[&str]) {
-    until("the marks are there", async || (place.kept_of(&hand.session).await == names).then_some(())).await;
+    until("the marks are there", async || {
+        (place.kept_of(&hand.session).await == names).then_some(())
+    })
+    .await;
 }
 
 /// The document of a request and its bytes; the `number`th of this kind.
@@ -102,7 +105,12 @@ async fn in_both_forms(place: &Place) {
 
             let (number, parsed, text) = document(&endpoint, "completed").await;
             let data = if mode == "binary" { &parsed } else { &parsed["data"] };
-            let word = |name: &str| data[name].as_str().unwrap_or_else(|| panic!("{name}: {text}")).to_owned();
+            let word = |name: &str| {
+                data[name]
+                    .as_str()
+                    .unwrap_or_else(|| panic!("{name}: {text}"))
+                    .to_owned()
+            };
             let (id, session) = (format!("{}-completed", id_of(&hand)), &hand.session);
             let (store, etag) = (word("store"), serde_json::to_string(&data["etag"]).expect("a text"));
             let (created, ended) = (word("created"), word("ended"));
@@ -136,8 +144,14 @@ async fn in_both_forms(place: &Place) {
             let signature = head.header("x-bits-gateway-signature").expect("a signature");
             verify(signature, &id, text.as_bytes());
             let (_, _, beginning) = document(&endpoint, "created").await;
-            assert!(beginning.contains("\"event\":\"created\"") && !beginning.contains("\"size\""), "{beginning}");
-            assert!(!format!("{text}{beginning}").contains("hidden"), "the query is nobody's business");
+            assert!(
+                beginning.contains("\"event\":\"created\"") && !beginning.contains("\"size\""),
+                "{beginning}"
+            );
+            assert!(
+                !format!("{text}{beginning}").contains("hidden"),
+                "the query is nobody's business"
+            );
         }
     }
 }
@@ -221,7 +235,8 @@ async fn an_endpoint_that_was_away_is_told_when_it_is_back() {
 #[tokio::test]
 async fn an_event_that_was_refused_is_told_again_with_the_same_words() {
     let place = Place::directory();
-    let endpoint = Application::start(&json!([{"status": 500}, {"status": 302, "headers": {"Location": "/other"}}, {}]));
+    let endpoint =
+        Application::start(&json!([{"status": 500}, {"status": 302, "headers": {"Location": "/other"}}, {}]));
     let more = "mode = \"structured\"\nkinds = [\"completed\"]";
     let gateway = Gateway::start(&config_with("1h", &place, &endpoint.url("/in"), more)).await;
     let mut hand = Hand::new("/up/f.bin", content(1, 10));
@@ -320,7 +335,9 @@ async fn a_process_that_is_asked_to_go_says_what_it_has_to_say() {
     endpoint.told(1).await;
     gateway.terminate();
     gateway
-        .logged("it drains", |line| (line.get("message")?.as_str()? == "draining").then_some(()))
+        .logged("it drains", |line| {
+            (line.get("message")?.as_str()? == "draining").then_some(())
+        })
         .await;
     endpoint.go();
     assert_eq!(gateway.end().await, Some(0));
