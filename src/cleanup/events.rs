@@ -185,17 +185,20 @@ impl Gatherer {
             return Ok(());
         }
         let stored = self.store.read_record(listed.id).await?.ok_or(Error::NotFound)?;
+        // It may have been written since it was listed.
+        let age = now.since(stored.modified);
         let owed = stored.record.owed(&listed.delivered);
         let place = self
             .places
             .iter()
             .find(|place| place.route == stored.record.target.route);
         let outbox = place.and_then(|place| Some((place, place.events.as_ref()?)));
-        let mut owes = false;
+        let (mut owes, mut has_failed) = (false, false);
         if let Some((place, outbox)) = outbox {
+            // One event that is refused for good shall not hold up the other one of its session.
+            let rests = self.rests(listed.id);
             for kind in owed {
-                let age = now.since(stored.modified);
-                let is_told = if age < outbox.is_left_after() {
+                let is_settled = if age < outbox.is_left_after() {
                     false
                 } else if age
                     >= stored
@@ -205,43 +208,52 @@ impl Gatherer {
                         .map_or(Duration::ZERO, Announced::patience)
                 {
                     outbox.drop_event(place, &stored.record, kind).await.is_ok()
-                } else if self.is_worth_trying(listed.id, &place.route) {
-                    let told = outbox.deliver(place, &stored.record, kind).await;
-                    self.note(listed.id, &stored.version, &place.route, &told);
-                    told.is_ok()
-                } else {
+                } else if rests || self.is_away(&place.route) {
                     false
+                } else {
+                    let told = outbox.deliver(place, &stored.record, kind).await;
+                    self.note(&place.route, &told);
+                    has_failed |= told.is_err();
+                    told.is_ok()
                 };
-                owes |= !is_told;
-                if !is_told {
+                if !is_settled {
+                    owes = true;
                     *self.state().left.entry(place.route.clone()).or_default() += 1;
                 }
             }
         }
-        self.known(listed.id, &stored.version, |known| known.owes = owes);
-        Ok(())
-    }
-
-    fn is_worth_trying(&self, id: SessionId, route: &str) -> bool {
-        let state = self.state();
-        let is_away = state.away.get(route).is_some_and(|failures| *failures >= AWAY_AFTER);
-        !is_away && state.known.get(&id).is_none_or(|known| known.rests_until.has_passed())
-    }
-
-    fn note(&self, id: SessionId, version: &Version, route: &str, told: &Result<(), Untaken>) {
         let pauses = self.pauses;
-        self.known(id, version, |known| match told {
-            Ok(()) => known.failures = 0,
-            Err(_) => {
+        self.known(listed.id, &stored.version, |known| {
+            known.owes = owes;
+            if has_failed {
                 known.failures += 1;
                 let pause = pauses.pause(known.failures, random_id().as_u128());
                 known.rests_until = Deadline::after(Uptime::now(), pause);
             }
         });
+        Ok(())
+    }
+
+    /// Whether the events of a session failed so lately that they are not tried.
+    fn rests(&self, id: SessionId) -> bool {
+        let state = self.state();
+        state
+            .known
+            .get(&id)
+            .is_some_and(|known| !known.rests_until.has_passed())
+    }
+
+    /// Whether the endpoint of a route is not even asked any more in this round.
+    fn is_away(&self, route: &str) -> bool {
+        let state = self.state();
+        state.away.get(route).is_some_and(|failures| *failures >= AWAY_AFTER)
+    }
+
+    fn note(&self, route: &str, told: &Result<(), Untaken>) {
         let mut state = self.state();
         match told {
             Err(Untaken::Unreachable(_) | Untaken::TimedOut(_)) => {
-                *state.away.entry(route.to_owned()).or_default() += 1
+                *state.away.entry(route.to_owned()).or_default() += 1;
             }
             // Whoever says no is there.
             Ok(()) | Err(Untaken::Status(_)) => drop(state.away.remove(route)),
@@ -452,8 +464,11 @@ mod tests {
         depot.advance(2 * HOUR);
         let mut patient = gatherer(&place);
         assert_eq!(gather(&mut patient, &depot).await, 2);
-        // The first failure began a pause, which the other event of the session waits for, too.
-        assert_eq!(endpoint.heard(), ids(id, &["created"]));
+        assert_eq!(
+            endpoint.heard(),
+            ids(id, &["cancelled", "created"]),
+            "one that is refused holds up no other"
+        );
         assert_eq!(gather(&mut patient, &depot).await, 2);
         assert_eq!(endpoint.heard(), [""; 0], "the pause is not over");
         assert_eq!(
@@ -461,7 +476,7 @@ mod tests {
             2,
             "another replica knows of no pause"
         );
-        assert_eq!(endpoint.heard(), ids(id, &["created"]));
+        assert_eq!(endpoint.heard(), ids(id, &["cancelled", "created"]));
         depot.advance(24 * HOUR);
         assert_eq!(gather(&mut patient, &depot).await, 0, "dropped");
         endpoint.status.store(200, Ordering::SeqCst);

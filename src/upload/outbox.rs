@@ -150,10 +150,10 @@ impl Place {
             return;
         };
         let (place, record) = (Arc::clone(self), record.clone());
+        let pending = outbox.metrics.event_pends(&place.route);
         tokio::spawn(async move {
-            let _pending = outbox.metrics.event_pends(&place.route);
             outbox.try_for_a_while(&place, &record, kind).await;
-            drop(remembered);
+            drop((pending, remembered));
         });
     }
 }

@@ -290,7 +290,7 @@ async fn an_event_that_nobody_takes_is_dropped_in_the_end() {
     assert_eq!(gateway.metric("bitsgw_events_dropped_total").await, 1.0);
     assert_eq!(gateway.metric("bitsgw_events_delivered_total").await, 0.0);
     let line = gateway.logged("it says so", |line| {
-        let says = line.get("message")?.as_str()? == "dropped: nobody took the event";
+        let says = line.get("msg")?.as_str()? == "dropped: nobody took the event";
         says.then(|| line.get("session")?.as_str().map(str::to_owned)).flatten()
     });
     assert_eq!(line.await.to_lowercase(), hand.session.to_lowercase());
@@ -336,7 +336,7 @@ async fn a_process_that_is_asked_to_go_says_what_it_has_to_say() {
     gateway.terminate();
     gateway
         .logged("it drains", |line| {
-            (line.get("message")?.as_str()? == "draining").then_some(())
+            (line.get("msg")?.as_str()? == "draining").then_some(())
         })
         .await;
     endpoint.go();
