@@ -26,10 +26,10 @@ use crate::gateway::{
     BindError, Door, Gateway, Limits, Parts, Route, RouteSettings as GatewayRouteSettings, Upstreams, raise_open_files,
 };
 use crate::metrics::Metrics;
-use crate::notify::{Messenger, Setup};
+use crate::notify::{Herald, Messenger, Setup};
 use crate::store::{OpenError, ProbeError, Store};
 use crate::telemetry;
-use crate::upload::{Coordination, Place, Register, Uploads};
+use crate::upload::{Coordination, Outbox, Place, Register, Uploads};
 
 /// Exit codes beyond success (sysexits.h), as users and supervisors know them.
 pub mod exit {
@@ -57,6 +57,9 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Longest pause between two probes.
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
+/// How long the end of a process waits for its events: an endpoint that is well takes them at once.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// Descriptors beyond those of clients: listeners, connections to stores, open files of local directories, standard streams.
 const OWN_FILES: u64 = 512;
 
@@ -74,9 +77,9 @@ pub enum Failed {
         /// Which store, and why.
         cause: OpenError,
     },
-    /// A server application cannot be told of anything.
+    /// Those who are to be told of its uploads cannot be told of anything.
     #[error("the route {route} cannot be served: {cause}")]
-    Application {
+    Unheard {
         /// The route.
         route: String,
         /// Why.
@@ -103,7 +106,7 @@ impl Failed {
         match self {
             Self::Bind(_) | Self::System(_) => exit::UNAVAILABLE,
             Self::Open { cause, .. } => exit::of(cause),
-            Self::Unfit { .. } | Self::Application { .. } => exit::CONFIG,
+            Self::Unfit { .. } | Self::Unheard { .. } => exit::CONFIG,
         }
     }
 }
@@ -154,6 +157,7 @@ pub struct App {
     grace_period: Duration,
     drain_delay: Duration,
     cleanup_interval: Duration,
+    events_interval: Duration,
     signals: Signals,
 }
 
@@ -191,7 +195,7 @@ impl App {
         let stores = settings
             .routes
             .iter()
-            .map(|route| StoreOfRoute::open(route, &metrics))
+            .map(|route| StoreOfRoute::open(route, settings.cleanup.events_interval, &metrics))
             .collect::<Result<Vec<_>, _>>()?;
         let routes = settings
             .routes
@@ -230,6 +234,7 @@ impl App {
             grace_period: settings.server.grace_period,
             drain_delay: settings.server.drain_delay,
             cleanup_interval: settings.cleanup.interval,
+            events_interval: settings.cleanup.events_interval,
             signals,
         })
     }
@@ -275,7 +280,8 @@ impl App {
     /// What begins once every store is open: readiness, and the sweeps.
     fn once_open(&self, opened: Vec<watch::Receiver<bool>>) -> impl Future<Output = ()> + use<> {
         let (metrics, uploads, interval) = (self.metrics.clone(), self.uploads.clone(), self.cleanup_interval);
-        let places = self.stores.iter().map(|store| Arc::clone(&store.place)).collect();
+        let events_interval = self.events_interval;
+        let places: Vec<_> = self.stores.iter().map(|store| Arc::clone(&store.place)).collect();
         async move {
             for mut store in opened {
                 // Without its sender a store is unfit, and the process ends.
@@ -286,7 +292,10 @@ impl App {
             info!("ready");
             metrics.set_ready(true);
             let ended = |outcome| metrics.cleanup_ended(outcome, SystemClock.now().as_millis() / 1000);
-            cleanup::run(uploads, places, interval, ended).await;
+            tokio::join!(
+                cleanup::deliver_what_is_left(places.clone(), events_interval, metrics.clone()),
+                cleanup::run(uploads, places, interval, ended),
+            );
         }
     }
 
@@ -304,7 +313,9 @@ impl App {
             // are told to come back over another connection.
             tokio::time::sleep_until((began + self.drain_delay).min(deadline)).await;
             self.gateway.close();
-            timeout_at(deadline, self.gateway.finished()).await
+            let finished = timeout_at(deadline, self.gateway.finished()).await;
+            say_what_is_to_be_said(&self.stores, deadline.min(Instant::now() + LAST_WORDS)).await;
+            finished
         };
         tokio::select! {
             finished = leave => {
@@ -319,6 +330,16 @@ impl App {
     }
 }
 
+/// Lets events out that are on their way. What is not out by then is told by another replica, or by the next one here.
+async fn say_what_is_to_be_said(stores: &[StoreOfRoute], deadline: Instant) {
+    for outbox in stores.iter().filter_map(|store| store.place.events.as_ref()) {
+        if timeout_at(deadline, outbox.idle()).await.is_err() {
+            info!("events are left to be delivered by others");
+            return;
+        }
+    }
+}
+
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("App")
@@ -329,7 +350,7 @@ impl fmt::Debug for App {
 }
 
 impl StoreOfRoute {
-    fn open(settings: &RouteSettings, metrics: &Metrics) -> Result<Self, Failed> {
+    fn open(settings: &RouteSettings, window: Duration, metrics: &Metrics) -> Result<Self, Failed> {
         let route = settings.gateway.path.clone();
         let store = Store::open(&settings.store, metrics).map_err(|cause| Failed::Open {
             route: route.clone(),
@@ -340,16 +361,20 @@ impl StoreOfRoute {
             open: Arc::new(AtomicBool::new(false)),
             trouble: Arc::new(Mutex::new(None)),
         };
-        let application = Messenger::new(&settings.notify).map_err(|cause| Failed::Application {
+        let unheard = |cause| Failed::Unheard {
             route: route.clone(),
             cause,
-        })?;
+        };
+        let application = Messenger::new(&settings.notify).map_err(unheard)?;
+        let herald = Herald::new(&settings.events).map_err(unheard)?;
+        let outbox = |herald| Outbox::new(herald, window, Arc::new(SystemClock), metrics.clone());
         Ok(Self {
             place: Arc::new(Place {
-                route,
+                route: route.clone(),
                 store,
                 rules: settings.upload.rules(),
                 application: application.map(Arc::new),
+                events: herald.map(outbox).map(Arc::new),
             }),
             health,
         })

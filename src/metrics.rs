@@ -17,11 +17,12 @@ use prometheus::{
 };
 
 pub use labels::{
-    CleanupOutcome, DownloadOutcome, MemoryWait, Notified, PacketOutcome, Rejection, SessionEnd, StoreOperation,
-    StoreOutcome,
+    CleanupOutcome, DownloadOutcome, EventFailure, MemoryWait, Notified, PacketOutcome, Rejection, SessionEnd,
+    StoreOperation, StoreOutcome,
 };
 
 use crate::bits::{ErrorContext, Hresult, PacketKind};
+use crate::session::EventKind;
 use crate::telemetry;
 
 /// A gauge of bytes; sizes don't fit the signed integers of the usual one.
@@ -63,6 +64,10 @@ struct Inner {
     sessions_ended: IntCounterVec,
     notifications: IntCounterVec,
     notification_duration: Histogram,
+    events_delivered: IntCounterVec,
+    events_failed: IntCounterVec,
+    events_dropped: IntCounterVec,
+    events_pending: IntGaugeVec,
     buffer_used: ByteGauge,
     buffer_limit: ByteGauge,
     memory_waits: IntCounterVec,
@@ -143,6 +148,26 @@ impl Metrics {
                 "notification_duration_seconds",
                 "Time from the first byte to a server application to the last one of its answer.",
                 NOTIFICATIONS.to_vec(),
+            ),
+            events_delivered: names.counters(
+                "events_delivered_total",
+                "Events that an endpoint took.",
+                &["route", "event"],
+            ),
+            events_failed: names.counters(
+                "event_failures_total",
+                "Requests that an endpoint did not take an event with, by why; each is repeated.",
+                &["route", "reason"],
+            ),
+            events_dropped: names.counters(
+                "events_dropped_total",
+                "Events that nobody took for as long as events.max_age, and that are told no more.",
+                &["route", "event"],
+            ),
+            events_pending: names.gauges(
+                "events_pending",
+                "Events that this replica is trying to deliver, and those that it found left in the store when it last looked.",
+                &["route"],
             ),
             buffer_used: names.bytes("buffer_used_bytes", "Memory that bodies on their way hold."),
             buffer_limit: names.bytes("buffer_limit_bytes", "Memory that bodies may hold: limits.memory."),
@@ -287,6 +312,31 @@ impl Metrics {
         self.0.notification_duration.observe(took.as_secs_f64());
     }
 
+    /// An endpoint took an event.
+    pub fn event_delivered(&self, route: &str, kind: EventKind) {
+        self.0.events_delivered.with_label_values(&[route, kind.as_str()]).inc();
+    }
+
+    /// An endpoint did not take an event.
+    pub fn event_failed(&self, route: &str, why: EventFailure) {
+        self.0.events_failed.with_label_values(&[route, why.as_str()]).inc();
+    }
+
+    /// An event was given up.
+    pub fn event_dropped(&self, route: &str, kind: EventKind) {
+        self.0.events_dropped.with_label_values(&[route, kind.as_str()]).inc();
+    }
+
+    /// An event is to be delivered; it counts as pending until the guard is dropped.
+    pub fn event_pends(&self, route: &str) -> InProgress {
+        InProgress::begin(&self.0.events_pending.with_label_values(&[route]))
+    }
+
+    /// So many more events were found in the store of `route` than the last time, or fewer.
+    pub fn events_left(&self, route: &str, more: i64) {
+        self.0.events_pending.with_label_values(&[route]).add(more);
+    }
+
     /// What bodies hold, and may hold, of the memory.
     pub fn set_buffer(&self, used: u64, limit: u64) {
         self.0.buffer_used.set(used);
@@ -416,6 +466,15 @@ impl Inner {
             self.storage_up.with_label_values(&[route]);
             for how in SessionEnd::ALL {
                 self.sessions_ended.with_label_values(&[route, how.as_str()]);
+            }
+            self.events_pending.with_label_values(&[route]);
+            for kind in EventKind::ALL {
+                for counters in [&self.events_delivered, &self.events_dropped] {
+                    counters.with_label_values(&[route, kind.as_str()]);
+                }
+            }
+            for why in EventFailure::ALL {
+                self.events_failed.with_label_values(&[route, why.as_str()]);
             }
             for outcome in Notified::ALL {
                 self.notifications.with_label_values(&[route, outcome.as_str()]);

@@ -208,6 +208,7 @@ mod tests {
                     coordination: Coordination::Shared,
                 },
                 application: None,
+                events: None,
             });
             let pages = Pages {
                 health: Arc::new(Health::new(Vec::new())),
@@ -242,6 +243,7 @@ mod tests {
                     query: None,
                 },
                 url: format!("http://h/up/{key}"),
+                client: None,
             };
             let created = self.uploads.create(&self.place, asked);
             self.runtime.block_on(created).expect("a session")

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use futures::channel::mpsc;
 use futures::{SinkExt, TryStreamExt};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::finding::{Deed, Finding, Report};
 use crate::bits::SessionId;
 use crate::clock::{Timestamp, random_id};
-use crate::session::{Input, Limits, Outcome, Phase, Record, Session, Tails, Then, step};
+use crate::session::{Announced, EventKind, Input, Limits, Outcome, Phase, Record, Session, Tails, Then, step};
 use crate::staging::UploadId;
 use crate::store::{Error, Key, KeyRefused, ListedRecord, ListedSession, Name, Store, Stored, Version};
 use crate::upload::{Place, Rules};
@@ -39,6 +39,9 @@ struct Known {
     phase: &'static str,
     upload: Option<UploadId>,
     application: bool,
+    /// The events that there are of it, and for how long it is worth trying to deliver them.
+    events: Vec<EventKind>,
+    patience: Duration,
     /// Whether everything beside the record was removed by this process.
     is_cleared: bool,
 }
@@ -184,7 +187,7 @@ impl Broom {
         let lifetimes = self.lifetimes(&route);
         match phase {
             "open" | "publishing" | "published" | "sealed" | "told" if silent_for >= lifetimes.silent => {
-                self.act(listed.id, Input::Silent, report).await
+                self.act(listed.id, Input::Silent, now, report).await
             }
             "expiring" => {
                 let input = if self.stirred(listed.id, record.modified).await? {
@@ -192,11 +195,11 @@ impl Broom {
                 } else {
                     Input::StillSilent
                 };
-                self.act(listed.id, input, report).await
+                self.act(listed.id, input, now, report).await
             }
             "closed" if now.since(record.modified) >= lifetimes.closed => {
                 let is_overdue = now.since(record.modified) >= lifetimes.closed + 2 * STRAY_UPLOAD;
-                self.forget(record, is_overdue, now, report).await
+                self.forget(listed, record, is_overdue, now, report).await
             }
             "closed" if listed.objects > 1 || self.may_have_parts(listed.id) => {
                 if listed.objects > 1 {
@@ -238,11 +241,11 @@ impl Broom {
         let objects = self.store.list_session(id).await?;
         Ok(objects
             .iter()
-            .any(|object| object.name != Name::Record && noted.since(object.modified) < GRACE))
+            .any(|object| !object.name.is_kept() && noted.since(object.modified) < GRACE))
     }
 
     /// Does to a session what the rules say, by compare-and-swap on what was just read.
-    async fn act(&mut self, id: SessionId, input: Input, report: &mut Report) -> Result<(), Error> {
+    async fn act(&mut self, id: SessionId, input: Input, now: Timestamp, report: &mut Report) -> Result<(), Error> {
         let stored = self.store.read_record(id).await?.ok_or(Error::NotFound)?;
         if self
             .known
@@ -266,8 +269,8 @@ impl Broom {
             self.count(id, &record.phase, report);
             return Ok(());
         }
-        // The broom has no clock of its own to trust: the time in the record is for people only.
-        let record = record.stamped(random_id(), session.record.written);
+        // The broom has no clock of its own to trust: the time in the record is for people only. That of an event is the store's.
+        let record = record.noting_end(now).stamped(random_id(), session.record.written);
         self.store.replace_record(&record, &stored.version).await?;
         if let Phase::Closed {
             outcome: Outcome::Expired,
@@ -338,7 +341,7 @@ impl Broom {
         }
         let objects = self.store.list_session(id).await?.into_iter().map(|object| object.name);
         self.store
-            .remove(id, objects.filter(|name| *name != Name::Record).collect())
+            .remove(id, objects.filter(|name| !name.is_kept()).collect())
             .await
     }
 
@@ -348,12 +351,18 @@ impl Broom {
     /// are too young to be judged, and for a list of them, but not for ever: not every store gives one.
     async fn forget(
         &mut self,
+        listed: &ListedSession,
         record: &ListedRecord,
         is_overdue: bool,
         now: Timestamp,
         report: &mut Report,
     ) -> Result<(), Error> {
         self.clear(record.id).await?;
+        if self.owes_events(listed, now.since(record.modified)) {
+            report.waiting += 1;
+            self.note(record.id, Deed::Waits, None, None);
+            return Ok(());
+        }
         for key in self.places_of_uploads(record.id) {
             match self.abort_strays(record.id, &key, now, report).await {
                 // Who may not list them leaves them to a rule of the bucket.
@@ -365,11 +374,27 @@ impl Broom {
         }
         if !self.rehearses {
             self.store.remove_record(record.id, Some(&record.version)).await?;
+            // Without a record nobody is owed anything. The other way round, a crash in between would have it all told again.
+            self.store.forget_events(record.id, &listed.delivered).await?;
         }
         self.note(record.id, Deed::Forgotten, None, None);
         self.known.remove(&record.id);
         report.forgotten += 1;
         Ok(())
+    }
+
+    /// Whether somebody is still to be told of an ended session: its record is all that knows of that.
+    fn owes_events(&self, listed: &ListedSession, age: Duration) -> bool {
+        let Some(known) = self.known.get(&listed.id) else {
+            return false;
+        };
+        let mut owed = known.events.iter().filter(|kind| !listed.delivered.contains(kind));
+        let Some(kind) = owed.next() else { return false };
+        if age < known.patience {
+            return true;
+        }
+        warn!(session = %listed.id, key = known.key, event = kind.as_str(), "forgotten, and nobody ever took the event");
+        false
     }
 
     /// Where uploads of a session may have begun: its destination, and its own place where a server application gets the file first.
@@ -458,6 +483,12 @@ impl From<Stored> for Known {
         Self {
             upload: stored.record.upload().cloned(),
             application: stored.record.application,
+            events: stored.record.owed(&[]),
+            patience: stored
+                .record
+                .events
+                .as_ref()
+                .map_or(Duration::ZERO, Announced::patience),
             is_cleared: false,
             phase: stored.record.phase.name(),
             route: stored.record.target.route,
@@ -481,8 +512,8 @@ mod tests {
     use crate::metrics::Metrics;
     use crate::notify::{Messenger, Mode};
     use crate::session::{Before, Delivery, Principal, Reply, ReplyName, Target, Verdict};
-    use crate::store::Terms;
     use crate::store::depot::Depot;
+    use crate::store::{Settled, Terms};
     use crate::upload::{Asked, Body, BodyBroken, Coordination, Durability, Refused, Uploads};
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -511,6 +542,7 @@ mod tests {
                 coordination: Coordination::Shared,
             },
             application: None,
+            events: None,
         });
         (depot, place)
     }
@@ -532,6 +564,7 @@ mod tests {
                 query: None,
             },
             url: "http://h/f".to_owned(),
+            client: None,
         }
     }
 
@@ -570,6 +603,102 @@ mod tests {
         assert_eq!(sweep(&mut broom, &depot, DAY).await.forgotten, 0);
         assert_eq!(sweep(&mut broom, &depot, DAY).await.forgotten, 1);
         assert!(place.store.list_session(id).await.unwrap().is_empty());
+    }
+
+    /// A session of a route that tells somebody, as its client sees it: created, and cancelled at once.
+    async fn cancelled(place: &Arc<Place>, max_age: Duration) -> SessionId {
+        let id = replica().create(place, asked()).await.unwrap();
+        let stored = place.store.read_record(id).await.unwrap().unwrap();
+        let announced = stored.record.announced(Announced {
+            kinds: EventKind::ALL.to_vec(),
+            max_age: max_age.as_secs(),
+            client: None,
+            end: None,
+        });
+        let announced = announced.stamped(random_id(), Timestamp::default());
+        place.store.replace_record(&announced, &stored.version).await.unwrap();
+        replica().cancel(place, &asked(), id).await.unwrap();
+        id
+    }
+
+    #[tokio::test]
+    async fn a_tombstone_waits_for_its_events_and_takes_their_marks_along() {
+        let (depot, place) = place();
+        let id = cancelled(&place, 30 * DAY).await;
+        let mut broom = Broom::new(&place);
+        let kept = sweep(&mut broom, &depot, 5 * DAY).await;
+        assert_eq!((kept.forgotten, kept.waiting), (0, 1));
+        let settle = async |kind| place.store.settle_event(id, kind, Settled::Delivered).await.unwrap();
+        settle(EventKind::Created).await;
+        let kept = sweep(&mut broom, &depot, DAY).await;
+        assert_eq!((kept.forgotten, kept.waiting), (0, 1), "one is not both");
+        settle(EventKind::Cancelled).await;
+        assert_eq!(place.store.list_session(id).await.unwrap().len(), 3);
+        let gone = sweep(&mut broom, &depot, DAY).await;
+        assert_eq!((gone.forgotten, gone.waiting), (1, 0));
+        assert!(place.store.list_session(id).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_tombstone_does_not_wait_for_ever() {
+        let (depot, place) = place();
+        cancelled(&place, 7 * DAY).await;
+        let mut broom = Broom::new(&place);
+        assert_eq!(sweep(&mut broom, &depot, 6 * DAY).await.waiting, 1);
+        assert_eq!(sweep(&mut broom, &depot, DAY).await.forgotten, 1);
+    }
+
+    #[tokio::test]
+    async fn the_mark_of_an_event_is_no_progress_and_is_not_swept_away() {
+        let (depot, place) = place();
+        let id = cancelled(&place, 30 * DAY).await;
+        let mut broom = Broom::new(&place);
+        depot.advance(DAY);
+        let listed = || async {
+            let sessions: Vec<_> = place.store.list_sessions().try_collect().await.unwrap();
+            (sessions[0].newest, sessions[0].objects, sessions[0].bytes)
+        };
+        let before = listed().await;
+        place
+            .store
+            .settle_event(id, EventKind::Created, Settled::Delivered)
+            .await
+            .unwrap();
+        assert_eq!(listed().await, before);
+        sweep(&mut broom, &depot, Duration::ZERO).await;
+        assert_eq!(place.store.list_session(id).await.unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_expiry_is_dated_by_the_clock_of_the_store() {
+        let (depot, place) = place();
+        let id = replica().create(&place, asked()).await.unwrap();
+        let stored = place.store.read_record(id).await.unwrap().unwrap();
+        let announced = stored.record.announced(Announced {
+            kinds: EventKind::ALL.to_vec(),
+            max_age: 60,
+            client: None,
+            end: None,
+        });
+        place
+            .store
+            .replace_record(&announced.stamped(random_id(), Timestamp::default()), &stored.version)
+            .await
+            .unwrap();
+        let mut broom = Broom::new(&place);
+        sweep(&mut broom, &depot, DAY).await;
+        sweep(&mut broom, &depot, 2 * GRACE).await;
+        let end = place
+            .store
+            .read_record(id)
+            .await
+            .unwrap()
+            .unwrap()
+            .record
+            .end()
+            .unwrap();
+        assert_eq!(end.kind, EventKind::Expired);
+        assert!(place.store.now().await.unwrap().since(end.at) < GRACE);
     }
 
     /// The same place, and an application that nobody can reach.
@@ -690,7 +819,10 @@ mod tests {
         let taken = uploads.fragment(&place, &asked(), id, range, &mut body).await;
         assert_eq!(taken.verdict, Ok(()));
         let mut report = Report::default();
-        broom.act(id, Input::Silent, &mut report).await.unwrap();
+        broom
+            .act(id, Input::Silent, Timestamp::default(), &mut report)
+            .await
+            .unwrap();
         assert_eq!(report.expiring, 1);
         assert_eq!(sweep(&mut broom, &depot, GRACE).await.expired, 0);
         assert_eq!(

@@ -50,6 +50,7 @@ impl Replica {
                 store: depot.store(),
                 rules,
                 application: None,
+                events: None,
             }),
         }
     }
@@ -63,6 +64,7 @@ impl Replica {
                 query: None,
             },
             url: format!("http://h/{key}"),
+            client: None,
         }
     }
 

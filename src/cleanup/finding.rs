@@ -19,6 +19,9 @@ pub struct Report {
     pub orphans: u64,
     /// Multipart uploads that no record named and that were aborted.
     pub aborted: u64,
+    /// Tombstones that are kept longer, because somebody is still to be told of what they stand for.
+    #[serde(default)]
+    pub waiting: u64,
     /// Sessions that could not be dealt with this time.
     pub failed: u64,
 }
@@ -43,6 +46,8 @@ pub enum Deed {
     Orphans,
     /// Aborts multipart uploads to its key that no record names.
     Aborted,
+    /// Keeps its tombstone although its time is over: not all of its events are delivered.
+    Waits,
     /// Nothing, because of trouble: the next sweep tries again.
     Failed,
 }

@@ -1,4 +1,4 @@
-//! The broom: sessions past their time-out, and what crashes left behind.
+//! The broom: sessions past their time-out, and what crashes left behind: events that nobody told anybody of, too.
 //!
 //! It may run anywhere and twice: every change it makes to a session is a compare-and-swap on the version that it read,
 //! and what it deletes was found to belong to nobody, by a read that was made after the list. All ages are measured by
@@ -7,6 +7,7 @@
 mod broom;
 #[cfg(test)]
 mod clocks;
+mod events;
 mod finding;
 mod settings;
 
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{debug, info, warn};
 
 pub use broom::Broom;
+pub use events::{Gathered, Gatherer, deliver_what_is_left};
 pub use finding::{Deed, Finding, Report};
 pub use settings::Settings;
 
@@ -217,6 +219,7 @@ mod tests {
             store,
             rules,
             application: None,
+            events: None,
         })
     }
 

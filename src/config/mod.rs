@@ -16,7 +16,7 @@ pub use log::Log;
 use crate::cleanup::Settings as CleanupSettings;
 use crate::download::Settings as DownloadSettings;
 use crate::gateway::{ConnectionSettings, RouteSettings, Settings as ServerSettings};
-use crate::notify::Settings as NotifySettings;
+use crate::notify::{EventSettings, Settings as NotifySettings};
 use crate::store::Settings as StoreSettings;
 use crate::units::knob::settings;
 use crate::upload::{MemorySettings, Settings as UploadSettings};
@@ -62,6 +62,8 @@ settings! {
         /// The server application that is told of finished uploads, and whose reply goes to the client (upload-reply). Files of such a
         /// route do not appear at their destination unless the application asks for it: docs/applications.md.
         pub notify: NotifySettings = NotifySettings::default(),
+        /// Who is told what becomes of sessions, as CloudEvents 1.0, behind the backs of their clients: docs/events.md.
+        pub events: EventSettings = EventSettings::default(),
     }
 }
 

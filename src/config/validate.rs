@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::place::{Anchor, host_name, url_path};
 use super::{Route, Settings};
+use crate::notify::events::settings::Mode as EventMode;
 use crate::notify::settings::Mode as NotifyMode;
 use crate::store::Settings as StoreSettings;
 use crate::telemetry;
@@ -149,6 +150,7 @@ impl Check<'_> {
             ("server.read_timeout", server.read_timeout),
             ("server.write_timeout", server.write_timeout),
             ("cleanup.interval", settings.cleanup.interval),
+            ("cleanup.events_interval", settings.cleanup.events_interval),
         ] {
             if span.is_zero() {
                 self.report(key, "has to be longer than 0s");
@@ -248,6 +250,19 @@ impl Check<'_> {
                 &key("notify.url"),
                 "is not used: notify.mode is \"off\", files go straight to their destination",
             );
+        }
+        for (name, reason) in route.events.problems() {
+            self.report(&key(&format!("events.{name}")), reason);
+        }
+        if route.events.is_unused() {
+            self.warn(
+                &key("events.url"),
+                "is not used: events.mode is \"off\", nobody is told of sessions",
+            );
+        }
+        if route.events.mode != EventMode::Off && route.notify.mode != NotifyMode::Off {
+            let reason = "a route with a server application has no events: the application is told of each file, and of nothing else";
+            self.report(&key("events.mode"), reason);
         }
         if route.notify.mode == NotifyMode::Reference && route.store.url.starts_with("memory:") {
             let reason = "\"reference\" needs a store that others can read: a memory:/// is only within this process";

@@ -107,6 +107,7 @@ impl Desk {
             return None;
         }
         if is_packet || is_overridden {
+            let client = visit.origin.as_ref().map(|origin| origin.client.ip().to_canonical());
             let url = if asked.authority.is_some() {
                 target.clone()
             } else {
@@ -123,6 +124,7 @@ impl Desk {
                         query: asked.query,
                         url,
                         principal: Principal::anonymous(),
+                        client,
                     },
                 )
                 .await;

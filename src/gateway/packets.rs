@@ -1,5 +1,6 @@
 //! Packets: from the head of a `BITS_POST` to its Ack.
 
+use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
 use http::HeaderMap;
@@ -29,6 +30,8 @@ pub struct Destination<'a> {
     pub url: String,
     /// Who sends it.
     pub principal: Principal,
+    /// From where, as far as that is believed.
+    pub client: Option<IpAddr>,
 }
 
 impl Destination<'_> {
@@ -43,6 +46,7 @@ impl Destination<'_> {
             principal: self.principal.clone(),
             target,
             url: self.url.clone(),
+            client: self.client,
         })
     }
 }

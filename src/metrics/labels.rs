@@ -105,6 +105,18 @@ label! {
 }
 
 label! {
+    /// Why an endpoint did not take an event.
+    EventFailure {
+        /// It answered another status than 2xx.
+        Refused => "refused",
+        /// It did not answer in time.
+        TimedOut => "timed_out",
+        /// It can't be reached, or broke off.
+        Unreachable => "unreachable",
+    }
+}
+
+label! {
     /// What a store was asked to do.
     StoreOperation {
         /// Write an object, conditionally or not.

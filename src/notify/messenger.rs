@@ -1,26 +1,20 @@
 //! Connections to a server application, and requests over them.
 
 use std::fmt;
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt};
 use http::HeaderValue;
-use reqwest::{Body, Certificate, Client, redirect};
+use reqwest::{Body, Client};
 use tracing::debug;
 
 use super::answer::{Heard, tells_length};
+use super::connection::{self, Setup};
 use super::letter::{Content, Letter};
 use super::{Failure, Mode, Settings, Target};
 use crate::clock::Timestamp;
 use crate::units::{HttpOrigin, Secret};
-
-/// How long a connection may take to be made.
-const CONNECTING: Duration = Duration::from_secs(10);
-
-/// How long an idle connection is kept: less than most servers do, so that few requests meet one that is being closed.
-const IDLE: Duration = Duration::from_secs(4);
 
 /// Tells one server application of finished uploads.
 pub struct Messenger {
@@ -35,16 +29,6 @@ pub struct Messenger {
     reply_origin: Option<HttpOrigin>,
 }
 
-/// Why there can be no messenger.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("notify.{key}: {reason}")]
-pub struct Setup {
-    /// Which setting is in the way.
-    pub key: &'static str,
-    /// A sentence about it.
-    pub reason: String,
-}
-
 /// A body, piece by piece.
 pub type Pieces = BoxStream<'static, Result<Bytes, Failure>>;
 
@@ -57,42 +41,22 @@ impl Messenger {
         let (Mode::Value | Mode::Reference, Some(url)) = (settings.mode, &settings.url) else {
             return Ok(None);
         };
-        let about = |key| move |reason: String| Setup { key, reason };
-        let target = Target::parse(url, settings.origin.as_ref()).map_err(about("url"))?;
-        // Whoever installed a provider before us is right too.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = Client::builder()
-            .http1_only()
-            .connect_timeout(CONNECTING)
-            .pool_idle_timeout(IDLE)
-            // A file is for the one who was configured, and for nobody further on.
-            .redirect(redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .no_proxy()
-            .user_agent(concat!("bits-gateway/", env!("CARGO_PKG_VERSION")));
-        if let Some(file) = &settings.ca_file {
-            builder = builder.tls_certs_only(authorities(Path::new(file)).map_err(about("ca_file"))?);
-        } else if !target.tls() {
-            // The certificates of the machine are read when the client is made, and may be broken: only who needs them depends on that.
-            builder = builder.tls_certs_only([]);
-        }
-        let client = builder.build().map_err(|error| about("ca_file")(error.to_string()))?;
-        let authorization = match &settings.authorization {
-            Some(secret) => {
-                let mut value = HeaderValue::from_str(secret.expose())
-                    .map_err(|_| about("authorization")("holds characters that no header can carry".to_owned()))?;
-                value.set_sensitive(true);
-                Some(value)
+        let about = |key| {
+            move |reason: String| Setup {
+                section: "notify",
+                key,
+                reason,
             }
-            None => None,
         };
+        let target = Target::parse(url, settings.origin.as_ref()).map_err(about("url"))?;
+        let client = connection::client(settings.ca_file.as_deref(), target.tls()).map_err(about("ca_file"))?;
+        let authorization = settings.authorization.as_ref().map(connection::authorization);
         Ok(Some(Self {
             client,
             target,
             mode: settings.mode,
             timeout: settings.timeout,
-            authorization,
+            authorization: authorization.transpose().map_err(about("authorization"))?,
             signing_key: settings.signing_key.clone(),
             static_reply_origins: settings.static_reply_origins.clone(),
             max_reply_size: settings.max_reply_size.bytes(),
@@ -167,25 +131,7 @@ impl Messenger {
 struct Broken(String);
 
 fn unreachable(error: &reqwest::Error) -> Failure {
-    // Without the URL: its query is the client's, and may hold what no log should.
-    let mut why = "cannot be reached".to_owned();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        why = cause.to_string();
-        source = cause.source();
-    }
-    Failure::Unreachable(why)
-}
-
-/// The certificates in a PEM file.
-fn authorities(file: &Path) -> Result<Vec<Certificate>, String> {
-    let shown = file.display();
-    let pem = std::fs::read(file).map_err(|error| format!("{shown} cannot be read: {error}"))?;
-    let found = Certificate::from_pem_bundle(&pem).map_err(|error| format!("{shown}: {error}"))?;
-    if found.is_empty() {
-        return Err(format!("{shown} holds no certificate"));
-    }
-    Ok(found)
+    Failure::Unreachable(connection::unreachable(error))
 }
 
 impl fmt::Debug for Messenger {

@@ -1,10 +1,13 @@
-//! The messenger to the server application: one POST for each finished upload (MC-BUP 2.2.12, 2.2.13, 3.3).
+//! The messenger to the server application: one POST for each finished upload (MC-BUP 2.2.12, 2.2.13, 3.3). And [`events`]: the herald, who
+//! tells others of what becomes of sessions.
 //!
 //! It carries what it is given and says what it heard. Whether somebody is to be told, and what follows from the answer, is decided by the
 //! rules of sessions; where the file comes from and the reply goes to is the upload room's business. Nothing is held here but
 //! the piece of a body that is on its way.
 
 mod answer;
+mod connection;
+pub mod events;
 mod letter;
 mod messenger;
 pub mod settings;
@@ -12,8 +15,10 @@ mod signature;
 mod target;
 
 pub use answer::{Heard, Replied};
+pub use connection::Setup;
+pub use events::{Herald, Settings as EventSettings};
 pub use letter::{Content, Letter, Place};
-pub use messenger::{Messenger, Pieces, Setup};
+pub use messenger::{Messenger, Pieces};
 pub use settings::{Mode, Settings};
 pub use target::Target;
 

@@ -67,7 +67,7 @@ settings! {
 const LONGEST: Duration = Duration::from_secs(270);
 
 /// A key that takes longer to guess than anybody has time.
-const SHORTEST_KEY: usize = 16;
+pub(super) const SHORTEST_KEY: usize = 16;
 
 impl Settings {
     /// Whether a URL is given that nobody is told of anything at.

@@ -37,8 +37,17 @@ impl Signed<'_> {
 /// `t=<seconds since 1970>,v1=<HMAC-SHA-256 in hexadecimal digits>`.
 pub(super) fn sign(key: &Secret, now: Timestamp, signed: &Signed<'_>) -> String {
     let seconds = now.as_millis() / 1000;
+    of(key, seconds, &[signed.text(seconds).as_bytes()])
+}
+
+/// The same of `pieces`, one after another.
+pub(super) fn of(key: &Secret, seconds: u64, pieces: &[&[u8]]) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes());
-    let tag = hmac::sign(&key, signed.text(seconds).as_bytes());
+    let mut context = hmac::Context::with_key(&key);
+    for piece in pieces {
+        context.update(piece);
+    }
+    let tag = context.sign();
     let mut text = format!("t={seconds},v1=");
     for byte in tag.as_ref() {
         // Writing to a String does not fail.

@@ -20,12 +20,14 @@
 //!                              └──Close, Cancel──▶ closed(cancelled)
 //! ```
 
+mod events;
 mod limits;
 mod loaded;
 mod record;
 mod step;
 mod tails;
 
+pub use events::{Announced, End, EventKind};
 pub use limits::Limits;
 pub use loaded::Session;
 pub use record::{

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::Announced;
 use crate::bits::SessionId;
 use crate::clock::Timestamp;
 use crate::staging::{RecordedPart, UploadId};
@@ -250,6 +251,9 @@ pub struct Record {
     pub total: Option<u64>,
     /// Where the session stands.
     pub phase: Phase,
+    /// What is announced of it, on routes that tell somebody of their sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<Announced>,
     /// When it was created, by the clock of its creator: for people only.
     pub created: Timestamp,
     /// When this version was written, by the clock of its writer: for people only.
@@ -317,6 +321,7 @@ impl Record {
             before,
             total: None,
             phase: Phase::Open(Staged::default()),
+            events: None,
             created: now,
             written: now,
             unknown: Map::new(),
@@ -360,7 +365,7 @@ impl Record {
     pub fn stamped(mut self, write: Uuid, now: Timestamp) -> Self {
         self.write = write;
         self.written = now;
-        self
+        self.noting_end(now)
     }
 
     /// The multipart upload that this record names.

@@ -229,6 +229,7 @@ fn record(id: SessionId, total: Option<u64>) -> Record {
         max_upload_size: 1,
         overwrite: false,
         application: false,
+        events: None,
         before: Before::Absent,
         total,
         phase: Phase::Open(Staged::default()),

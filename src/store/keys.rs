@@ -7,7 +7,7 @@ use unicode_normalization::{UnicodeNormalization, is_nfc};
 use uuid::Uuid;
 
 use crate::bits::SessionId;
-use crate::session::{PageName, ReplyName};
+use crate::session::{EventKind, PageName, ReplyName};
 use crate::staging::UploadId;
 
 /// The reserved prefix unless the configuration says another one.
@@ -275,8 +275,17 @@ pub enum Name {
     Page(PageName),
     /// The tail that begins at this offset.
     Tail(u64),
+    /// The mark that an event of the session was delivered, or given up.
+    Event(EventKind),
     /// Something else, named relative to the session.
     Other(String),
+}
+
+impl Name {
+    /// Whether it stays with the tombstone until that is forgotten.
+    pub const fn is_kept(&self) -> bool {
+        matches!(self, Self::Record | Self::Event(_))
+    }
 }
 
 /// Why the prefixes of a store make no sense.
@@ -340,6 +349,7 @@ impl Layout {
             Name::Record => format!("{session}/record"),
             Name::Page(page) => format!("{session}/parts/{}", page.0),
             Name::Tail(from) => format!("{session}/tail/{from:020}"),
+            Name::Event(kind) => format!("{session}/event/{}", kind.as_str()),
             Name::Other(name) => format!("{session}/{name}"),
         })
     }
@@ -352,6 +362,11 @@ impl Layout {
     /// The object that elects the sweeper of an interval.
     pub(super) fn sweep(&self) -> Path {
         path(&format!("{}sweep", self.own))
+    }
+
+    /// The object that elects who delivers the events that others left.
+    pub(super) fn events(&self) -> Path {
+        path(&format!("{}events", self.own))
     }
 
     /// The object that is put to learn the store's own time.
@@ -384,6 +399,7 @@ impl Layout {
             None if name == "record" => Name::Record,
             Some(("parts", page)) if !page.contains('/') => Name::Page(PageName(page.to_owned())),
             Some(("tail", from)) => tail(from).map_or_else(|| Name::Other(name.to_owned()), Name::Tail),
+            Some(("event", kind)) => EventKind::named(kind).map_or_else(|| Name::Other(name.to_owned()), Name::Event),
             _ => Name::Other(name.to_owned()),
         };
         Some((id, name))

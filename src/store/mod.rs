@@ -10,6 +10,7 @@ pub(crate) mod depot;
 pub(crate) mod dice;
 mod entrust;
 mod error;
+mod events;
 #[cfg(test)]
 mod faults;
 mod google;
@@ -34,6 +35,7 @@ pub use bucket::Bucket;
 pub use copy::Copied;
 pub use entrust::Entrusted;
 pub use error::{CompleteError, Error};
+pub use events::Settled;
 pub use keys::{DEFAULT_RESERVED, Key, KeyRefused, Name};
 pub use objects::{ObjectRead, Seen, Standing, attributes, mode_of};
 pub use open::OpenError;

@@ -256,13 +256,24 @@ impl Store {
     /// # Errors
     /// Trouble with the store.
     pub async fn elect_sweeper(&self, interval: Duration) -> Result<Option<Timestamp>, Error> {
-        let path = self.layout().sweep();
+        self.elect(&self.layout().sweep(), interval).await
+    }
+
+    /// The same for who delivers the events that other processes left.
+    ///
+    /// # Errors
+    /// Trouble with the store.
+    pub async fn elect_herald(&self, interval: Duration) -> Result<Option<Timestamp>, Error> {
+        self.elect(&self.layout().events(), interval).await
+    }
+
+    async fn elect(&self, path: &Path, interval: Duration) -> Result<Option<Timestamp>, Error> {
         let now = self.now().await?;
         let options = GetOptions {
             head: true,
             ..GetOptions::default()
         };
-        let mode = match briefly(self.sessions().get_opts(&path, options)).await {
+        let mode = match briefly(self.sessions().get_opts(path, options)).await {
             Ok(last) if now.since(timestamp(&last.meta)) < interval => return Ok(None),
             Ok(last) => Version::of(&last.meta).update(),
             Err(Error::NotFound) => PutMode::Create,
@@ -270,9 +281,9 @@ impl Store {
         };
         // Random bytes: where ETags are hashes of the content, the same content would be the same version.
         let body = crate::clock::random_id().to_string();
-        match briefly(self.sessions().put_opts(&path, body.into(), mode.into())).await {
+        match briefly(self.sessions().put_opts(path, body.into(), mode.into())).await {
             Ok(_) => Ok(Some(now)),
-            // Lost, or one's own write came back as a conflict: then nobody sweeps in this interval, which harms nothing.
+            // Lost, or one's own write came back as a conflict: then nobody is elected in this interval, which harms nothing.
             Err(Error::Conflict) => Ok(None),
             Err(error) => Err(error),
         }

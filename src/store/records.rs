@@ -10,7 +10,7 @@ use super::patience::{Patience, Unclear, briefly, worn_out};
 use super::{Error, Store};
 use crate::bits::SessionId;
 use crate::clock::{Timestamp, random_id};
-use crate::session::{PageName, RECORD_VERSION, Record, Tails};
+use crate::session::{EventKind, PageName, RECORD_VERSION, Record, Tails};
 use crate::staging::RecordedPart;
 
 /// Largest record in bytes: what 200 open parts, 50 names of pages and a long URL need, with room to spare.
@@ -95,6 +95,8 @@ pub struct ListedSession {
     pub objects: u64,
     /// Bytes in them.
     pub bytes: u64,
+    /// The events that are marked as delivered or given up. Their marks count neither as objects nor as progress.
+    pub delivered: Vec<EventKind>,
     /// Its tails: listed before the record is read, so that both together tell the next offset.
     pub tails: Tails,
 }
@@ -326,11 +328,16 @@ impl ListedSession {
             newest: Timestamp::default(),
             objects: 0,
             bytes: 0,
+            delivered: Vec::new(),
             tails: Tails::none(),
         }
     }
 
     fn add(&mut self, name: &Name, meta: &ObjectMeta) {
+        if let Name::Event(kind) = *name {
+            self.delivered.push(kind);
+            return;
+        }
         if *name == Name::Record {
             self.record = Some(ListedRecord {
                 id: self.id,

@@ -10,6 +10,7 @@
 
 mod append;
 mod body;
+mod outbox;
 mod overview;
 mod place;
 mod refused;
@@ -31,6 +32,7 @@ use dashmap::DashMap;
 use tracing::info;
 
 pub use body::{Body, BodyBroken};
+pub use outbox::Outbox;
 pub use overview::{Detail, Filter, More, Overview, Standing};
 pub use place::{Asked, Coordination, Durability, Place, Rules};
 pub use refused::Refused;
@@ -141,7 +143,11 @@ impl Uploads {
         );
         let record = match place.application {
             Some(_) => record.for_application(),
-            None => record,
+            // Of what an application takes nobody else is told: it knows, and its files are not where others could fetch them.
+            None => match place.promise(asked.client.map(|client| client.to_string())) {
+                Some(events) => record.announced(events),
+                None => record,
+            },
         };
         let record = record.stamped(random_id(), now);
         let asked_at = Uptime::now();
@@ -149,6 +155,9 @@ impl Uploads {
         info!(target: "bits_gateway::session", event = "created", session = %id, route = place.route, key = %key,
             principal = record.principal.as_str(), "session");
         self.0.metrics.session_created(&place.route);
+        if let Some(kind) = record.owed(&[]).pop() {
+            place.announce(&record, kind);
+        }
         let view = View::created(
             Session {
                 record,

@@ -265,6 +265,9 @@ impl From<&[Listed]> for Objects {
     fn from(listed: &[Listed]) -> Self {
         let mut objects = Self::default();
         for object in listed {
+            if let Name::Event(_) = object.name {
+                continue;
+            }
             objects.newest = objects.newest.max(object.modified);
             objects.count += 1;
             objects.bytes += object.size;

@@ -1,9 +1,10 @@
 //! Where uploads go, and under which rules.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{tell, work};
+use super::{Outbox, tell, work};
 use crate::notify::Messenger;
 use crate::session::{Principal, Target};
 use crate::store::Store;
@@ -60,6 +61,8 @@ pub struct Place {
     pub rules: Rules,
     /// The server application that is told of its finished uploads, if there is one.
     pub application: Option<Arc<Messenger>>,
+    /// Who is told what becomes of its sessions, if anybody is.
+    pub events: Option<Arc<Outbox>>,
 }
 
 impl Place {
@@ -81,4 +84,6 @@ pub struct Asked {
     pub target: Target,
     /// The absolute URL as the client sent it.
     pub url: String,
+    /// From where, as far as that is believed.
+    pub client: Option<IpAddr>,
 }

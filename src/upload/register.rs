@@ -148,6 +148,7 @@ impl Register {
             principal: record.principal,
             target: record.target,
             url: record.url,
+            client: None,
         };
         let cancelled = match self.uploads.cancel(&place, &asked, id).await {
             Ok(()) => self.show(id).await?,

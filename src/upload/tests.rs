@@ -74,6 +74,7 @@ fn place(store: &Store, rules: Rules) -> Arc<Place> {
         store: store.clone(),
         rules,
         application: None,
+        events: None,
     })
 }
 
@@ -94,6 +95,7 @@ fn asked(key: &str) -> Asked {
             query: None,
         },
         url: format!("http://h/{key}"),
+        client: None,
     }
 }
 

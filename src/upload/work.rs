@@ -13,7 +13,7 @@ use crate::clock::{Deadline, Uptime, random_id};
 use crate::metrics::SessionEnd;
 use crate::session::{Answer, Gone, Input, Limits, ObjectTag, Outcome, Phase, Record, Refusal, Step, Then, step};
 use crate::staging::UploadId;
-use crate::store::{CompleteError, Error, Key, Name, Standing, Store, Terms};
+use crate::store::{CompleteError, Error, Key, Standing, Store, Terms};
 
 /// A view that is older than this is looked up again, whatever it says.
 const STALE: Duration = Duration::from_secs(10 * 60);
@@ -135,6 +135,9 @@ impl Work<'_> {
             Ok(version) => {
                 if record.phase.name() != view.session.record.phase.name() {
                     self.tell(&record);
+                }
+                if let Some(kind) = record.news(&view.session.record) {
+                    self.place.announce(&record, kind);
                 }
                 if let Some(view) = self.turn.view.as_mut() {
                     view.session.record = record;
@@ -455,9 +458,7 @@ async fn clear(store: &Store, id: SessionId, key: &Key, upload: Option<&UploadId
         None => store.tidy(key, id).await?,
     }
     let names = store.list_session(id).await?.into_iter().map(|listed| listed.name);
-    store
-        .remove(id, names.filter(|name| !matches!(name, Name::Record)).collect())
-        .await
+    store.remove(id, names.filter(|name| !name.is_kept()).collect()).await
 }
 
 /// The upload room's word for a refusal of the rules.

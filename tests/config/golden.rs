@@ -57,7 +57,9 @@ fn every_example_in_the_file_of_all_keys_can_be_used() {
         .replace("/run/secrets/s3", &secret.display().to_string())
         .replace("/run/secrets/admin-token", &token.display().to_string())
         .replace("/run/secrets/app-authorization", &token.display().to_string())
-        .replace("/run/secrets/app-signing-key", &token.display().to_string());
+        .replace("/run/secrets/app-signing-key", &token.display().to_string())
+        .replace("/run/secrets/events-authorization", &token.display().to_string())
+        .replace("/run/secrets/events-signing-key", &token.display().to_string());
     let text = text
         .replace("\n#", "\n")
         .replace("\n ", "\n# ")

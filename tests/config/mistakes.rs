@@ -103,6 +103,15 @@ a_token_that_is_soon_guessed: "[server]\nadmin_token = \"hunter2\"\n" =>
         ["gateway.toml:4:12: routes[0].upstream: \"http://a/b\" has a path or query: only scheme, host and port are used"];
 
     // The server application.
+    events_without_a_url: "[[routes]]\npath = \"/\"\nstore = \"./x\"\n[routes.events]\nmode = \"binary\"\n" =>
+        ["gateway.toml:4:1: routes[0].events.url: is missing: mode says that somebody is told"];
+    an_event_that_there_is_not:
+        "[[routes]]\npath = \"/\"\nstore = \"./x\"\n[routes.events]\nmode = \"binary\"\nurl = \"http://a\"\nkinds = [\"finished\"]\n" =>
+        ["gateway.toml:7:10: routes[0].events.kinds[0]: \"finished\" is none of \"created\", \"completed\", \"cancelled\", \"expired\", \"lost\""];
+    events_beside_an_application:
+        "[[routes]]\npath = \"/\"\nstore = \"./x\"\n[routes.notify]\nmode = \"value\"\nurl = \"http://a\"\n[routes.events]\nmode = \"binary\"\nurl = \"http://a\"\n" =>
+        ["gateway.toml:8:8: routes[0].events.mode: a route with a server application has no events: the application is told of each file, and \
+          of nothing else"];
     an_application_without_a_url: "[[routes]]\npath = \"/\"\nstore = \"./x\"\n[routes.notify]\nmode = \"value\"\n" =>
         ["gateway.toml:4:1: routes[0].notify.url: is missing: mode says that there is a server application"];
     an_application_somewhere_relative:
@@ -260,7 +269,7 @@ a_token_that_is_soon_guessed: "[server]\nadmin_token = \"hunter2\"\n" =>
             "gateway.toml:6:1: routes[0].ö: unknown key, known here: path, host, host_id, host_id_fallback_timeout, method_override, upstream, \
              upstreams, store, \
              staging, reserved_prefix, multipart_lifetime, store_options, upload, overwrite, max_upload_size, max_fragment_size, \
-             session_timeout, closed_session_memory, part_size, durability, coordination, download, notify",
+             session_timeout, closed_session_memory, part_size, durability, coordination, download, notify, events",
         ];
 }
 

@@ -229,6 +229,7 @@ impl Room {
             store,
             rules,
             application: None,
+            events: None,
         };
         Self {
             place: Arc::new(place),
@@ -273,6 +274,7 @@ impl Room {
             store: self.place.store.clone(),
             rules: self.place.rules.clone(),
             application: self.place.application.clone(),
+            events: None,
         };
         change(&mut place);
         Self {
@@ -397,6 +399,7 @@ impl House {
             query,
             url: format!("http://{}{target}", headers["host"].to_str().expect("ASCII")),
             principal,
+            client: None,
         };
         let head = PacketHead::read(&headers);
         let reply = self.clerk.answer(&head, &to, body).await;

@@ -140,6 +140,7 @@ pub(crate) fn route(path: &str) -> Route {
             store: Store::memory(),
             rules,
             application: None,
+            events: None,
         }),
         host: None,
         host_id: None,

@@ -26,6 +26,7 @@ const LABELS: &[&str] = &[
     "bits::ErrorContext",
     "bits::Hresult",
     "bits::PacketKind",
+    "session::EventKind",
     "session::Outcome",
 ];
 

@@ -292,6 +292,7 @@ async fn sweep(place: &Place, keys: &[String]) {
             coordination: Coordination::Shared,
         },
         application: None,
+        events: None,
     };
     let mut broom = Broom::new(&route);
     let now = store.now().await.expect("a clock");

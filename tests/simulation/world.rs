@@ -292,6 +292,7 @@ impl World {
             store: self.lines.store(number),
             rules: self.plan.rules(),
             application: None,
+            events: None,
         });
         Replica {
             number,
@@ -324,6 +325,7 @@ impl World {
                 query: None,
             },
             url: format!("http://h/{key}?file={file}"),
+            client: None,
         }
     }
 
@@ -1060,6 +1062,7 @@ impl World {
             store: truth.clone(),
             rules: self.plan.rules(),
             application: None,
+            events: None,
         };
         let mut broom = Broom::new(&place);
         for _ in 0..6 {

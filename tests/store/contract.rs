@@ -98,6 +98,7 @@ fn record(id: SessionId) -> Record {
         max_upload_size: 1 << 40,
         overwrite: false,
         application: false,
+        events: None,
         before: Before::Absent,
         total: None,
         phase: Phase::Open(Staged::default()),

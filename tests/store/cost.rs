@@ -9,10 +9,14 @@ use bits_gateway::bits::ContentRange;
 use bits_gateway::budget::Budget;
 use bits_gateway::clock::SystemClock;
 use bits_gateway::metrics::Metrics;
+use bits_gateway::notify::events::Mode;
+use bits_gateway::notify::{EventSettings, Herald};
 use bits_gateway::session::{Principal, Target};
 use bits_gateway::store::{Settings, Store};
-use bits_gateway::upload::{Asked, Body, BodyBroken, Coordination, Durability, Place, Rules, Uploads};
+use bits_gateway::upload::{Asked, Body, BodyBroken, Coordination, Durability, Outbox, Place, Rules, Uploads};
 use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -97,6 +101,17 @@ impl Body for Whole {
 
 /// Uploads a file of `size` bytes in fragments of `fragment` bytes, and closes it.
 async fn cost(size: u64, fragment: u64, durability: Durability, routing: Routing) -> Cost {
+    cost_and_marks(size, fragment, durability, routing, None).await
+}
+
+/// The same where the endpoint at `told` hears of it; and until as many events are marked as it says.
+async fn cost_and_marks(
+    size: u64,
+    fragment: u64,
+    durability: Durability,
+    routing: Routing,
+    told: Option<(&str, usize)>,
+) -> Cost {
     let metrics = Metrics::new(["/"]);
     let settings = Settings {
         url: "memory:///".to_owned(),
@@ -118,6 +133,7 @@ async fn cost(size: u64, fragment: u64, durability: Durability, routing: Routing
         store: store.clone(),
         rules,
         application: None,
+        events: told.map(|(url, _)| Arc::new(outbox(url, &metrics))),
     });
     let replica = |_| {
         let budget = Budget::new(256 * MIB, Duration::from_secs(60));
@@ -132,6 +148,7 @@ async fn cost(size: u64, fragment: u64, durability: Durability, routing: Routing
             query: None,
         },
         url: "http://h/file".to_owned(),
+        client: None,
     };
     // Repeatable, and it knows no pattern that a fragment size could fall in with.
     let mut state = 1_u64;
@@ -157,9 +174,22 @@ async fn cost(size: u64, fragment: u64, durability: Durability, routing: Routing
         at = end;
     }
     any().close(&place, &asked, id).await.expect("it is closed");
+    let marks = told.map_or(0, |(_, marks)| marks);
+    if marks > 0 {
+        let told = || {
+            metrics
+                .render()
+                .lines()
+                .filter(|line| line.starts_with("bitsgw_events_pending"))
+                .any(|line| line.ends_with(" 0"))
+        };
+        while !told() {
+            tokio::task::yield_now().await;
+        }
+    }
     let answered = Cost::of(&metrics);
     // What is deleted behind the answers counts, the looks of this test do not.
-    while store.list_session(id).await.expect("a store").len() > 1 {
+    while store.list_session(id).await.expect("a store").len() > 1 + marks {
         tokio::task::yield_now().await;
     }
     let settled = Cost::of(&metrics);
@@ -198,6 +228,63 @@ async fn an_upload_costs_what_is_written_down() {
         let cost = cost(size, fragment, Durability::Fragment, Routing::One).await;
         println!("{size} in {fragment}: {cost}");
         assert_eq!(cost.to_string(), expected, "{size} bytes in fragments of {fragment}");
+    }
+}
+
+fn outbox(url: &str, metrics: &Metrics) -> Outbox {
+    let settings = EventSettings {
+        mode: Mode::Structured,
+        url: Some(url.to_owned()),
+        ..EventSettings::default()
+    };
+    let herald = Herald::new(&settings).expect("settings").expect("it is on");
+    Outbox::new(
+        herald,
+        Duration::from_secs(3600),
+        Arc::new(SystemClock),
+        metrics.clone(),
+    )
+}
+
+/// The URL of somebody who takes what he is told, or never says a word.
+async fn endpoint(answers: bool) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/", listener.local_addr().expect("its address"));
+    tokio::spawn(async move {
+        let mut silent = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            if !answers {
+                silent.push(stream);
+                continue;
+            }
+            let mut request = Vec::new();
+            while !request.ends_with(b"}}") && stream.read_buf(&mut request).await.is_ok_and(|read| read > 0) {}
+            let taken = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+            stream.write_all(taken).await.expect("somebody listens");
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn events_cost_a_mark_each_and_nothing_on_the_way() {
+    let (silent, quick) = (endpoint(false).await, endpoint(true).await);
+    for (size, fragment, before, after) in [
+        (4 * KIB, 4 * KIB, "head 1, put 4", "head 1, put 6"),
+        (
+            26 * MIB,
+            13 * MIB,
+            "begin_multipart 1, complete_multipart 1, head 1, list 1, put 7, put_part 4",
+            "begin_multipart 1, complete_multipart 1, head 1, list 1, put 9, put_part 4",
+        ),
+    ] {
+        for (url, marks, expected) in [(&silent, 0, before), (&quick, 2, after)] {
+            let told = Some((&**url, marks));
+            let cost = cost_and_marks(size, fragment, Durability::Fragment, Routing::One, told).await;
+            // A tail that is being deleted may be found, and deleted once more.
+            let cost = cost.map(|operation, count| if operation == "delete" { 0 } else { count });
+            assert_eq!(cost.to_string(), expected, "{size} bytes in fragments of {fragment}");
+        }
     }
 }
 

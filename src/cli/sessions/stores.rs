@@ -46,6 +46,7 @@ impl Stores {
                     rules: route.upload.rules(),
                     // Nobody is told of a file by who only looks at sessions.
                     application: None,
+                    events: None,
                 })),
                 Err(error) => {
                     let failure = failure(&error, settings.server.admin_listen);

@@ -129,6 +129,10 @@ fn found(finding: &Finding, dry_run: bool) -> String {
             "uploads aborted that no record names",
             "uploads would be aborted that no record names",
         ),
+        Deed::Waits => (
+            "kept: its events are not delivered yet",
+            "would be kept: its events are not delivered yet",
+        ),
         Deed::Failed => ("left to the next sweep", "could not be looked at"),
     };
     let what = if dry_run { would } else { did };
@@ -150,11 +154,16 @@ fn summary(store: &str, report: &Report, dry_run: bool) -> String {
         forgotten,
         orphans,
         aborted,
+        waiting,
         failed,
     } = report;
     let would = if dry_run { "would be " } else { "" };
+    let waiting = match waiting {
+        0 => String::new(),
+        waiting => format!(", kept for events that are not delivered yet {waiting}"),
+    };
     format!(
-        "{store}: of {sessions} sessions {would}noted as expiring {expiring}, ended {expired}, forgotten {forgotten}; objects without a \
+        "{store}: of {sessions} sessions {would}noted as expiring {expiring}, ended {expired}, forgotten {forgotten}{waiting}; objects without a \
          record {would}removed {orphans}, uploads {would}aborted {aborted}; failed {failed}\n"
     )
 }

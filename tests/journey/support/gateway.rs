@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use bits_gateway::client::raw::{Answer, Packet, exchange};
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -221,6 +222,12 @@ impl Gateway {
         until("it ends", async || self.child.try_wait().expect("a child"))
             .await
             .code()
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) {
+        let pid = Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, Signal::TERM).expect("it runs");
     }
 
     /// `kill -9`, and nothing is left of it but its files.
