@@ -231,6 +231,8 @@ fn record(id: SessionId, total: Option<u64>) -> Record {
         application: false,
         before: Before::Absent,
         total,
+        hashed: None,
+        sha256: None,
         phase: Phase::Open(Staged::default()),
         created: Timestamp::default(),
         written: Timestamp::default(),

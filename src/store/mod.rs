@@ -35,7 +35,7 @@ pub use copy::Copied;
 pub use entrust::Entrusted;
 pub use error::{CompleteError, Error};
 pub use keys::{DEFAULT_RESERVED, Key, KeyRefused, Name};
-pub use objects::{ObjectRead, Seen, Standing, attributes, mode_of};
+pub use objects::{Filed, ObjectRead, Seen, Standing, attributes, mode_of};
 pub use open::OpenError;
 pub use probe::{Capabilities, ProbeError};
 pub use records::{LARGEST_RECORD, Listed, ListedRecord, ListedSession, Loaded, Stored, Version};

@@ -32,7 +32,7 @@ use tracing::info;
 
 pub use body::{Body, BodyBroken};
 pub use overview::{Detail, Filter, More, Overview, Standing};
-pub use place::{Asked, Coordination, Durability, Place, Rules};
+pub use place::{Asked, Checksum, Coordination, Durability, Place, Rules};
 pub use refused::Refused;
 pub use register::{NotCancelled, Register};
 pub use settings::{MemorySettings, Settings, Taking};
@@ -142,6 +142,10 @@ impl Uploads {
         let record = match place.application {
             Some(_) => record.for_application(),
             None => record,
+        };
+        let record = match rules.checksum {
+            Checksum::Sha256 => record.with_digest(),
+            Checksum::Off => record,
         };
         let record = record.stamped(random_id(), now);
         let asked_at = Uptime::now();

@@ -242,7 +242,7 @@ impl Work<'_> {
         let (size, before) = (record.total.unwrap_or_default(), record.before.clone());
         let standing = self.place.store.standing(&self.key, self.id, size, &before).await?;
         Ok(match standing {
-            Standing::Ours(tag) => Input::Published(tag),
+            Standing::Ours(tag) => Input::Published { tag, sha256: None },
             // As long as that lies there, every turn is refused.
             Standing::Changed => Input::Cancel { settled: true },
             Standing::AsBefore => Input::Cancel {
@@ -302,7 +302,7 @@ impl Work<'_> {
 
     async fn published(&mut self, done: Result<ObjectTag, CompleteError>) -> Result<Option<Input>, Refused> {
         Ok(Some(match done {
-            Ok(tag) => Input::Published(tag),
+            Ok(tag) => Input::Published { tag, sha256: None },
             Err(CompleteError::Changed) => Input::Displaced,
             Err(CompleteError::InvalidPart(part)) => {
                 warn!(session = %self.id, key = %self.key, part, "the store refuses a part that it confirmed earlier");
@@ -443,6 +443,7 @@ impl Work<'_> {
             key = %self.key,
             principal = record.principal.as_str(),
             size = record.total,
+            sha256 = record.sha256.map(tracing::field::display),
             "session"
         );
     }

@@ -10,7 +10,7 @@ use bits_gateway::cleanup::Broom;
 use bits_gateway::client::raw::{Answer, Connection, Packet};
 use bits_gateway::metrics::Metrics;
 use bits_gateway::store::{Key, Settings, Store};
-use bits_gateway::upload::{Coordination, Durability, Place as Route, Rules};
+use bits_gateway::upload::{Checksum, Coordination, Durability, Place as Route, Rules};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use futures::future::join_all;
@@ -290,6 +290,8 @@ async fn sweep(place: &Place, keys: &[String]) {
             closed_session_memory: 14 * DAY,
             durability: Durability::Fragment,
             coordination: Coordination::Shared,
+            checksum: Checksum::Off,
+            checksum_sidecar: false,
         },
         application: None,
     };

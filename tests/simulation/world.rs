@@ -14,7 +14,7 @@ use bits_gateway::metrics::Metrics;
 use bits_gateway::session::{Principal, Target};
 use bits_gateway::staging::UploadId;
 use bits_gateway::upload::{
-    Asked, Body, BodyBroken, Coordination, Durability, Fragmented, Place, Refused, Rules, Uploads,
+    Asked, Body, BodyBroken, Checksum, Coordination, Durability, Fragmented, Place, Refused, Rules, Uploads,
 };
 use bytes::Bytes;
 
@@ -113,6 +113,8 @@ impl Plan {
                 Durability::Fragment
             },
             coordination: Coordination::Shared,
+            checksum: Checksum::Off,
+            checksum_sidecar: false,
         }
     }
 }

@@ -100,6 +100,8 @@ fn record(id: SessionId) -> Record {
         application: false,
         before: Before::Absent,
         total: None,
+        hashed: None,
+        sha256: None,
         phase: Phase::Open(Staged::default()),
         created: Timestamp::from_millis(1),
         written: Timestamp::from_millis(1),

@@ -11,7 +11,7 @@ use bits_gateway::clock::SystemClock;
 use bits_gateway::metrics::Metrics;
 use bits_gateway::session::{Principal, Target};
 use bits_gateway::store::{Settings, Store};
-use bits_gateway::upload::{Asked, Body, BodyBroken, Coordination, Durability, Place, Rules, Uploads};
+use bits_gateway::upload::{Asked, Body, BodyBroken, Checksum, Coordination, Durability, Place, Rules, Uploads};
 use bytes::Bytes;
 
 const KIB: u64 = 1 << 10;
@@ -112,6 +112,8 @@ async fn cost(size: u64, fragment: u64, durability: Durability, routing: Routing
         closed_session_memory: Duration::from_secs(3600),
         durability,
         coordination: Coordination::Shared,
+        checksum: Checksum::Off,
+        checksum_sidecar: false,
     };
     let place = Arc::new(Place {
         route: "/".to_owned(),

@@ -128,6 +128,7 @@ fn inputs() -> Vec<(&'static str, Input)> {
         upto,
         total: 25,
         staged: staged(parts),
+        hashed: None,
     };
     vec![
         ("fragment 0-13/25", fragment(0, 14, 25)),
@@ -144,10 +145,13 @@ fn inputs() -> Vec<(&'static str, Input)> {
         ("received up to 25, 3 parts", received(25, 3)),
         (
             "published",
-            Input::Published(ObjectTag {
-                size: 25,
-                ..ObjectTag::default()
-            }),
+            Input::Published {
+                tag: ObjectTag {
+                    size: 25,
+                    ..ObjectTag::default()
+                },
+                sha256: None,
+            },
         ),
         ("displaced", Input::Displaced),
         ("upload gone", Input::UploadGone(Gone::Lately)),
@@ -297,6 +301,7 @@ fn a_body_that_belongs_to_another_total_is_not_recorded() {
             upto: 20,
             total: 26,
             staged: staged(2),
+            hashed: None,
         };
         let refused = step(&session, input, &LIMITS);
         assert_eq!(refused.save, None, "{phase}");
