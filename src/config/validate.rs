@@ -11,7 +11,7 @@ use crate::store::Settings as StoreSettings;
 use crate::telemetry;
 use crate::units::ByteSize;
 use crate::units::knob::{Place, Problem};
-use crate::upload::Settings as UploadSettings;
+use crate::upload::{Checksum, Settings as UploadSettings};
 
 /// The parts that every store takes.
 const PART_SIZES: std::ops::RangeInclusive<u64> = 5 << 20..=5 << 30;
@@ -239,6 +239,13 @@ impl Check<'_> {
             let reason = "\"part\" needs coordination = \"single-replica\" or a host_id: two replicas in turn would never \
                           finish a part";
             self.report(&key("durability"), reason);
+        }
+        if upload.checksum_sidecar && upload.checksum == Checksum::Off {
+            self.report(&key("checksum_sidecar"), "needs checksum = \"sha256\"");
+        } else if upload.checksum_sidecar && route.notify.mode != NotifyMode::Off {
+            let reason =
+                "is not for routes with a server application: their files appear when it says so, or not at all";
+            self.report(&key("checksum_sidecar"), reason);
         }
         for (name, reason) in route.notify.problems() {
             self.report(&key(&format!("notify.{name}")), reason);

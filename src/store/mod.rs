@@ -26,6 +26,7 @@ mod records;
 mod remote;
 mod s3;
 mod settings;
+mod sidecar;
 mod tails;
 mod terms;
 mod xml;

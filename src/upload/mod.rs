@@ -15,6 +15,7 @@ mod place;
 mod refused;
 mod register;
 mod settings;
+mod sidecar;
 mod tell;
 #[cfg(test)]
 mod tests;
@@ -120,6 +121,7 @@ impl Uploads {
 
     async fn begin(&self, place: &Arc<Place>, asked: Asked) -> Result<SessionId, Refused> {
         let key = key_of(&asked)?;
+        sidecar::check(place, &asked)?;
         let before = match place.store.look(&key).await? {
             Some(_) if !place.rules.overwrite => return Err(Refused::Exists),
             Some(seen) => Before::Present(seen.tag),

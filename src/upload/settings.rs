@@ -101,7 +101,7 @@ settings! {
         /// without instructions for it. Holds for sessions that begin from then on.
         pub checksum: Checksum = Checksum::Off,
         /// Whether every file gets a second one beside it, named like it with ".sha256" at the end, in the format of sha256sum. Uploads to such
-        /// names are refused then. Needs `checksum = "sha256"`; two or three requests to the store for each file.
+        /// names are refused then. Needs `checksum = "sha256"`; four more requests to the store for each file.
         pub checksum_sidecar: bool = false,
     }
 }

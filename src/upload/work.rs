@@ -115,7 +115,8 @@ impl Work<'_> {
             .insert(view)
             .session
             .admit(&self.asked.principal, &self.asked.target)
-            .map_err(refused)
+            .map_err(refused)?;
+        self.keep_sidecar().await
     }
 
     /// Asks the rules about `input`.
@@ -143,6 +144,7 @@ impl Work<'_> {
                     view.looked = asked;
                 }
                 self.has_seen = true;
+                self.keep_sidecar().await?;
                 Ok(Saved::Yes)
             }
             Err(Error::Conflict | Error::NotFound) => {
@@ -286,6 +288,7 @@ impl Work<'_> {
             }
         }
         parts.extend(staged.parts);
+        self.clear_sidecar().await?;
         let Some(by) = self.deadline().await? else {
             return Ok(resume(false));
         };

@@ -220,6 +220,7 @@ impl Receiving<'_, '_> {
             self.work.load().await?;
             return Ok(None);
         };
+        self.work.clear_sidecar().await?;
         // A fragment that begins where this process knows the end to be came here without a look: another replica may have
         // published it before, and somebody may have taken the file since.
         let Some(by) = self.work.deadline().await? else {

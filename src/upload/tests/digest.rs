@@ -207,3 +207,97 @@ proptest! {
         prop_assert_eq!(digest, Some(Sha256::of(&pattern(size))));
     }
 }
+
+fn beside(part_size: u64, overwrite: bool) -> Rules {
+    Rules {
+        checksum_sidecar: true,
+        overwrite,
+        ..digested(part_size)
+    }
+}
+
+fn line(data: &[u8]) -> Option<Vec<u8>> {
+    Some(format!("{}  f.bin\n", Sha256::of(data)).into_bytes())
+}
+
+#[tokio::test]
+async fn the_digest_lies_beside_the_file_as_sha256sum_writes_it() {
+    for size in [0, 3, 200] {
+        let store = Store::memory();
+        let place = place(&store, beside(64, true));
+        let data = pattern(size);
+        upload(&place, &[replica(KIB * KIB)], &data, &[100]).await;
+        assert_eq!(stored(&store, "f.bin.sha256").await, line(&data), "{size}");
+        let other: Vec<u8> = data.iter().map(|byte| byte ^ 1).chain([1]).collect();
+        upload(&place, &[replica(KIB * KIB)], &other, &[100]).await;
+        assert_eq!(stored(&store, "f.bin.sha256").await, line(&other), "{size}, replaced");
+    }
+}
+
+/// A crash at any request, and the retry elsewhere: at every moment the sidecar is that of the file, or missing.
+#[tokio::test(start_paused = true)]
+async fn a_crash_at_any_point_leaves_no_wrong_digest_beside_a_file() {
+    for size in [50, 200] {
+        let (old, new) = (pattern(size), pattern(size + 1));
+        for crash in 0.. {
+            let (depot, way) = (Depot::memory(), Line::new());
+            let (truth, broken) = (depot.store(), depot.over(&way));
+            upload(&place(&truth, beside(64, true)), &[replica(KIB * KIB)], &old, &[size]).await;
+            let fresh = replica(KIB * KIB);
+            let id = fresh
+                .create(&place(&truth, beside(64, true)), asked("f.bin"))
+                .await
+                .unwrap();
+            way.cut_after(crash);
+            let place_of = |store: &Store| place(store, beside(64, true));
+            let sent = send(&replica(KIB * KIB), &place_of(&broken), id, &new, 0, new.len()).await;
+            let sidecar = stored(&truth, "f.bin.sha256").await;
+            let file = stored(&truth, "f.bin").await.unwrap();
+            assert!(
+                sidecar.is_none() || sidecar == line(&file),
+                "cut after {crash} requests"
+            );
+            if sent.verdict.is_ok() {
+                assert_eq!(sidecar, line(&new), "acknowledged without its digest");
+                assert!(crash > 3);
+                break;
+            }
+            let again = send(&fresh, &place_of(&truth), id, &new, 0, new.len()).await;
+            assert_eq!(again.verdict, Ok(()));
+            assert_eq!(
+                stored(&truth, "f.bin.sha256").await,
+                line(&new),
+                "cut after {crash} requests"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_uploads_a_digest_and_every_file_has_room_for_one() {
+    let store = Store::memory();
+    let place = place(&store, beside(64, false));
+    let uploads = replica(KIB * KIB);
+    for key in ["f.sha256", "dir/f.bin.SHA256", &"k".repeat(250)] {
+        let refused = uploads.create(&place, asked(key)).await;
+        assert!(
+            matches!(refused, Err(Refused::InvalidArgument(_))),
+            "{key}: {refused:?}"
+        );
+    }
+    uploads.create(&place, asked(&"k".repeat(240))).await.unwrap();
+}
+
+/// The loser of a race leaves the digest of the winner alone.
+#[tokio::test]
+async fn an_upload_that_is_refused_takes_no_digest_away() {
+    let store = Store::memory();
+    let place = place(&store, beside(64, false));
+    let uploads = replica(KIB * KIB);
+    let (winner, loser) = (pattern(10), pattern(20));
+    let late = uploads.create(&place, asked("f.bin")).await.unwrap();
+    upload(&place, &[replica(KIB * KIB)], &winner, &[10]).await;
+    let refused = send(&uploads, &place, late, &loser, 0, 20).await;
+    assert_eq!(refused.verdict, Err(Refused::Exists));
+    assert_eq!(stored(&store, "f.bin.sha256").await, line(&winner));
+}
