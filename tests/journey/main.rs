@@ -3,6 +3,7 @@
 mod application;
 mod authority;
 mod broken_lines;
+mod damaged;
 mod fronts;
 #[path = "../support/http.rs"]
 #[allow(dead_code, reason = "shared: other tests need the other half")]
