@@ -11,7 +11,7 @@ use crate::store::Settings as StoreSettings;
 use crate::telemetry;
 use crate::units::ByteSize;
 use crate::units::knob::{Place, Problem};
-use crate::upload::{Checksum, Settings as UploadSettings};
+use crate::upload::Settings as UploadSettings;
 
 /// The parts that every store takes.
 const PART_SIZES: std::ops::RangeInclusive<u64> = 5 << 20..=5 << 30;
@@ -240,7 +240,7 @@ impl Check<'_> {
                           finish a part";
             self.report(&key("durability"), reason);
         }
-        if upload.checksum_sidecar && upload.checksum == Checksum::Off {
+        if upload.lacks_a_digest_for_the_sidecar() {
             self.report(&key("checksum_sidecar"), "needs checksum = \"sha256\"");
         } else if upload.checksum_sidecar && route.notify.mode != NotifyMode::Off {
             let reason =

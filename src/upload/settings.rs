@@ -129,6 +129,11 @@ impl Settings {
         self.taking == Taking::Proxy
     }
 
+    /// Whether a digest is to lie beside each file that nobody takes.
+    pub fn lacks_a_digest_for_the_sidecar(&self) -> bool {
+        self.checksum_sidecar && self.checksum == Checksum::Off
+    }
+
     /// The rules as the floor takes them.
     pub const fn rules(&self) -> Rules {
         Rules {

@@ -97,24 +97,29 @@ impl Body for Whole {
 
 /// Uploads a file of `size` bytes in fragments of `fragment` bytes, and closes it.
 async fn cost(size: u64, fragment: u64, durability: Durability, routing: Routing) -> Cost {
+    cost_under(|rules| Rules { durability, ..rules }, size, fragment, routing).await
+}
+
+/// The same under other rules.
+async fn cost_under(change: impl Fn(Rules) -> Rules, size: u64, fragment: u64, routing: Routing) -> Cost {
     let metrics = Metrics::new(["/"]);
     let settings = Settings {
         url: "memory:///".to_owned(),
         ..Settings::default()
     };
     let store = Store::open(&settings, &metrics).expect("a store");
-    let rules = Rules {
+    let rules = change(Rules {
         overwrite: false,
         max_upload_size: 1 << 40,
         max_fragment_size: 64 * MIB,
         part_size: PART,
         session_timeout: Duration::from_secs(3600),
         closed_session_memory: Duration::from_secs(3600),
-        durability,
+        durability: Durability::Fragment,
         coordination: Coordination::Shared,
         checksum: Checksum::Off,
         checksum_sidecar: false,
-    };
+    });
     let place = Arc::new(Place {
         route: "/".to_owned(),
         store: store.clone(),
@@ -200,6 +205,26 @@ async fn an_upload_costs_what_is_written_down() {
         let cost = cost(size, fragment, Durability::Fragment, Routing::One).await;
         println!("{size} in {fragment}: {cost}");
         assert_eq!(cost.to_string(), expected, "{size} bytes in fragments of {fragment}");
+    }
+}
+
+#[tokio::test]
+async fn a_digest_costs_no_request_and_one_beside_the_file_costs_four() {
+    let with = |checksum_sidecar| {
+        move |rules| Rules {
+            checksum: Checksum::Sha256,
+            checksum_sidecar,
+            ..rules
+        }
+    };
+    for (size, fragment) in [(4 * KIB, 4 * KIB), (26 * MIB, 13 * MIB)] {
+        let plain = cost(size, fragment, Durability::Fragment, Routing::One).await;
+        assert_eq!(cost_under(with(false), size, fragment, Routing::One).await, plain);
+        let beside = cost_under(with(true), size, fragment, Routing::One).await;
+        assert_eq!(
+            (beside.writes(), beside.reads()),
+            (plain.writes() + 1, plain.reads() + 3)
+        );
     }
 }
 
