@@ -103,6 +103,14 @@ a_token_that_is_soon_guessed: "[server]\nadmin_token = \"hunter2\"\n" =>
         ["gateway.toml:4:12: routes[0].upstream: \"http://a/b\" has a path or query: only scheme, host and port are used"];
 
     // The server application.
+    a_digest_beside_the_file_that_nobody_takes:
+        "[[routes]]\npath = \"/\"\nstore = \"./x\"\nchecksum_sidecar = true\n" =>
+        ["gateway.toml:4:20: routes[0].checksum_sidecar: needs checksum = \"sha256\""];
+    a_digest_beside_a_file_that_goes_to_an_application:
+        "[[routes]]\npath = \"/\"\nstore = \"./x\"\nchecksum = \"sha256\"\nchecksum_sidecar = true\n[routes.notify]\nmode = \"value\"\n\
+         url = \"http://a\"\n" =>
+        ["gateway.toml:5:20: routes[0].checksum_sidecar: is not for routes with a server application: their files appear when it \
+          says so, or not at all"];
     an_application_without_a_url: "[[routes]]\npath = \"/\"\nstore = \"./x\"\n[routes.notify]\nmode = \"value\"\n" =>
         ["gateway.toml:4:1: routes[0].notify.url: is missing: mode says that there is a server application"];
     an_application_somewhere_relative:
