@@ -2,6 +2,7 @@
 
 mod check;
 mod health;
+mod iis;
 mod sessions;
 
 use std::collections::BTreeMap;
@@ -104,6 +105,8 @@ enum ConfigCommand {
     },
     /// A JSON schema of the file, for editors
     Schema,
+    /// Turn the BITS directories of an IIS into routes, and name what has no counterpart
+    ImportIis(iis::Arguments),
 }
 
 /// Where the configuration comes from. Default < file < environment (BITS_GATEWAY__SECTION__KEY) < these flags.
@@ -155,6 +158,7 @@ fn run(command: Command) -> ExitCode {
             })
         }
         Command::Config(ConfigCommand::Schema) => out(&format!("{:#}\n", config::schema::as_json())),
+        Command::Config(ConfigCommand::ImportIis(arguments)) => iis::import(arguments),
         Command::Upload(arguments) => block_on(client::command(arguments)),
         Command::Sessions(command) => sessions::run(command),
         Command::Explain { code } => explain(code),

@@ -122,7 +122,10 @@ fn cost(name: &str) -> Result<Cost, Box<dyn Error>> {
 fn valgrind(tool: &[&str], times: u64, name: &str) -> Result<String, Box<dyn Error>> {
     let ran = Command::new("valgrind")
         // Copies are counted by the byte where the processor has an instruction for them, and not all have.
-        .env("GLIBC_TUNABLES", "glibc.cpu.hwcaps=-AVX_Fast_Unaligned_Load,-ERMS,-FSRM")
+        .env(
+            "GLIBC_TUNABLES",
+            "glibc.cpu.hwcaps=-AVX_Fast_Unaligned_Load,-ERMS,-FSRM",
+        )
         .args(tool)
         .arg(std::env::current_exe()?)
         .args(["times", &times.to_string(), name])

@@ -57,6 +57,8 @@ const BENCHMARKS: [(&str, &str, Benchmark); 9] = [
 ];
 
 fn main() -> ExitCode {
+    // Fails only when there is a default already, and nobody was here before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let arguments: Vec<String> = std::env::args()
         .skip(1)
         .filter(|argument| argument != "--bench")

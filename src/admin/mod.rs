@@ -177,7 +177,7 @@ mod tests {
     use crate::session::{Principal, Target};
     use crate::store::Store;
     use crate::units::Secret;
-    use crate::upload::{Asked, Coordination, Durability, Place, Register, Rules, Uploads};
+    use crate::upload::{Asked, Checksum, Coordination, Durability, Place, Register, Rules, Uploads};
 
     /// A listener over a store in memory.
     struct Office {
@@ -206,6 +206,8 @@ mod tests {
                     closed_session_memory: Duration::from_secs(3600),
                     durability: Durability::Fragment,
                     coordination: Coordination::Shared,
+                    checksum: Checksum::Off,
+                    checksum_sidecar: false,
                 },
                 application: None,
                 events: None,

@@ -514,7 +514,7 @@ mod tests {
     use crate::session::{Before, Delivery, Principal, Reply, ReplyName, Target, Verdict};
     use crate::store::depot::Depot;
     use crate::store::{Settled, Terms};
-    use crate::upload::{Asked, Body, BodyBroken, Coordination, Durability, Refused, Uploads};
+    use crate::upload::{Asked, Body, BodyBroken, Checksum, Coordination, Durability, Refused, Uploads};
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -540,6 +540,8 @@ mod tests {
                 closed_session_memory: 2 * DAY,
                 durability: Durability::Fragment,
                 coordination: Coordination::Shared,
+                checksum: Checksum::Off,
+                checksum_sidecar: false,
             },
             application: None,
             events: None,

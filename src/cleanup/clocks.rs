@@ -11,7 +11,7 @@ use crate::clock::{Clock, ManualClock, SystemClock, Timestamp};
 use crate::metrics::Metrics;
 use crate::session::{Principal, Target};
 use crate::store::depot::Depot;
-use crate::upload::{Asked, Body, BodyBroken, Coordination, Durability, Register, Standing};
+use crate::upload::{Asked, Body, BodyBroken, Checksum, Coordination, Durability, Register, Standing};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -42,6 +42,8 @@ impl Replica {
             closed_session_memory: 6 * HOUR,
             durability: Durability::Fragment,
             coordination: Coordination::Shared,
+            checksum: Checksum::Off,
+            checksum_sidecar: false,
         };
         Self {
             uploads: Uploads::new(budget, Arc::new(clock), Metrics::new(["/"])),

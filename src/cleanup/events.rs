@@ -309,7 +309,7 @@ mod tests {
     use crate::notify::events::{Herald, Mode, Settings};
     use crate::session::{Before, EventKind, Outcome, Phase, Principal, Record, Target};
     use crate::store::depot::Depot;
-    use crate::upload::{Coordination, Durability, Outbox, Rules};
+    use crate::upload::{Checksum, Coordination, Durability, Outbox, Rules};
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -374,6 +374,8 @@ mod tests {
                 closed_session_memory: 24 * HOUR,
                 durability: Durability::Fragment,
                 coordination: Coordination::Shared,
+                checksum: Checksum::Off,
+                checksum_sidecar: false,
             },
             application: None,
             events: Some(Arc::new(outbox)),

@@ -199,7 +199,7 @@ mod tests {
     use crate::session::{Before, Principal, RECORD_VERSION, Record, Target};
     use crate::store::Store;
     use crate::store::depot::{Depot, Line};
-    use crate::upload::{Coordination, Durability, Rules};
+    use crate::upload::{Checksum, Coordination, Durability, Rules};
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -213,6 +213,8 @@ mod tests {
             closed_session_memory: 24 * HOUR,
             durability: Durability::Fragment,
             coordination: Coordination::Shared,
+            checksum: Checksum::Off,
+            checksum_sidecar: false,
         };
         Arc::new(Place {
             route: "/".to_owned(),

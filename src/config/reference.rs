@@ -235,7 +235,7 @@ bits-gateway serve --listen 0.0.0.0:8080 --store s3://bucket/prefix
 - Secrets are text, `{ file = \"…\" }` or `{ env = \"…\" }`, and are never shown. A secret file that every user of the machine may
   read is refused; in Kubernetes that means `defaultMode: 0440` on the volume, and an `fsGroup`.
 
-[Migrating from IIS](iis.md) has the properties of its BITS server extension beside these keys.
+[Migrating from IIS](migrating-from-iis.md) has the properties of its BITS server extension beside these keys.
 ";
 
 #[cfg(test)]

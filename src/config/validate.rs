@@ -242,6 +242,13 @@ impl Check<'_> {
                           finish a part";
             self.report(&key("durability"), reason);
         }
+        if upload.lacks_a_digest_for_the_sidecar() {
+            self.report(&key("checksum_sidecar"), "needs checksum = \"sha256\"");
+        } else if upload.checksum_sidecar && route.notify.mode != NotifyMode::Off {
+            let reason =
+                "is not for routes with a server application: their files appear when it says so, or not at all";
+            self.report(&key("checksum_sidecar"), reason);
+        }
         for (name, reason) in route.notify.problems() {
             self.report(&key(&format!("notify.{name}")), reason);
         }

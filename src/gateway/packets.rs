@@ -194,7 +194,8 @@ impl Clerk {
                 let id = self.uploads.create(place, asked.clone()).await?;
                 return Ok((Ack::created(&id, route.host_id.as_ref()), Some(id)));
             }
-            Packet::Fragment(fragment) => self.take(route, asked, fragment, body).await?,
+            // By far the largest of these futures: what waits or pings shall not make room for it.
+            Packet::Fragment(fragment) => Box::pin(self.take(route, asked, fragment, body)).await?,
             Packet::CloseSession(sent) => {
                 self.uploads.close(place, asked, sent.id).await?;
                 Ack::closed(sent)

@@ -132,16 +132,16 @@ impl Record {
             Phase::Published { tag } => (EventKind::Completed, Some(tag)),
             Phase::Closed { outcome, .. } => (EventKind::of(*outcome), None),
         };
-        let size = match kind {
-            EventKind::Completed => tag.map(|tag| tag.size).or(self.total),
-            EventKind::Created | EventKind::Cancelled | EventKind::Expired | EventKind::Lost => None,
+        let (size, sha256) = match kind {
+            EventKind::Completed => (tag.map(|tag| tag.size).or(self.total), self.sha256),
+            EventKind::Created | EventKind::Cancelled | EventKind::Expired | EventKind::Lost => (None, None),
         };
         Some(End {
             kind,
             at,
             size,
             etag: tag.and_then(|tag| tag.etag.clone()),
-            sha256: None,
+            sha256: sha256.map(|digest| digest.to_string()),
         })
     }
 
@@ -181,6 +181,7 @@ mod tests {
     use super::*;
     use crate::bits::SessionId;
     use crate::session::{Before, ObjectTag, Principal, Staged, Target};
+    use crate::staging::Hasher;
 
     fn record(kinds: &[EventKind]) -> Record {
         let target = Target {
@@ -280,7 +281,10 @@ mod tests {
 
     #[test]
     fn a_tombstone_remembers_the_file() {
-        let published = in_phase(&Phase::Published { tag: tag() }, EventKind::ALL).stamped(Uuid::nil(), at(3));
+        let mut published = in_phase(&Phase::Published { tag: tag() }, EventKind::ALL);
+        let digest = Hasher::default().finish();
+        published.sha256 = Some(digest);
+        let published = published.stamped(Uuid::nil(), at(3));
         let mut closed = published.clone();
         closed.phase = Phase::Closed {
             outcome: Outcome::Completed,
@@ -292,7 +296,7 @@ mod tests {
             at: at(3),
             size: Some(7),
             etag: Some("\"e\"".to_owned()),
-            sha256: None,
+            sha256: Some(digest.to_string()),
         };
         assert_eq!(closed.end(), Some(end));
         assert_eq!(closed.news(&published), None);

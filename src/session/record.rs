@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::Announced;
 use crate::bits::SessionId;
 use crate::clock::Timestamp;
-use crate::staging::{RecordedPart, UploadId};
+use crate::staging::{Hashed, RecordedPart, Sha256, UploadId};
 
 /// The version of the record's format that this program writes.
 ///
@@ -249,6 +249,12 @@ pub struct Record {
     /// The size of the whole file, once a fragment told it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
+    /// How far the SHA-256 of the file has come: as far as its recorded parts. Only while a digest is wanted and can still be had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hashed: Option<Hashed>,
+    /// The SHA-256 of the whole file, once it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256>,
     /// Where the session stands.
     pub phase: Phase,
     /// What is announced of it, on routes that tell somebody of their sessions.
@@ -320,6 +326,8 @@ impl Record {
             application: false,
             before,
             total: None,
+            hashed: None,
+            sha256: None,
             phase: Phase::Open(Staged::default()),
             events: None,
             created: now,
@@ -334,6 +342,18 @@ impl Record {
         self.application = true;
         self.min_reader = APPLICATION_READER;
         self
+    }
+
+    /// The same session, but the SHA-256 of its file is taken.
+    #[must_use]
+    pub fn with_digest(mut self) -> Self {
+        self.hashed = Some(Hashed::nothing());
+        self
+    }
+
+    /// How far the digest has come, if it covers just what `staged` lists. It falls behind when a version that does not know it records parts.
+    pub fn hashed_to(&self, staged: &Staged) -> Option<&Hashed> {
+        self.hashed.as_ref().filter(|hashed| hashed.at() == staged.end())
     }
 
     /// What has to be true of where the file is put together: nobody else puts anything at the place of a session's own.
@@ -467,6 +487,22 @@ mod tests {
         );
     }
 
+    /// What a version before the digest leaves of it: it lists a part, and keeps the field as it found it.
+    #[test]
+    fn a_digest_that_another_version_left_behind_does_not_count() {
+        let mut record: Record = serde_json::from_str(VERSION_1).unwrap();
+        let end = record.staged().unwrap().end();
+        let mut hasher = crate::staging::Hasher::default();
+        hasher.update(&vec![7; usize::try_from(end).unwrap()]);
+        record.hashed = Some(hasher.hashed());
+        let mut staged = record.staged().unwrap().clone();
+        assert_eq!(record.hashed_to(&staged), record.hashed.as_ref());
+        staged
+            .parts
+            .push(RecordedPart(crate::staging::PartId("x".to_owned()), end + 1));
+        assert_eq!(record.hashed_to(&staged), None);
+    }
+
     #[test]
     fn the_largest_record_fits_into_16_kib() {
         let mut record: Record = serde_json::from_str(VERSION_1).unwrap();
@@ -487,6 +523,10 @@ mod tests {
             },
             mark: Some("m".repeat(60)),
         };
+        let mut hasher = crate::staging::Hasher::default();
+        hasher.update(&[7; 70]);
+        record.hashed = Some(hasher.hashed());
+        record.sha256 = Some(hasher.finish());
         record.target.key = "k".repeat(700);
         record.url = format!("http://h/{}", "k".repeat(700));
         let length = serde_json::to_vec(&record).unwrap().len();

@@ -107,6 +107,8 @@ pub(crate) struct Line(watch::Sender<State>);
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
     is_cut: bool,
+    /// How many more requests come through, if they are counted.
+    left: Option<u64>,
     is_held: bool,
     delay: Duration,
 }
@@ -119,6 +121,11 @@ impl Line {
     /// Nothing comes through any more.
     pub(crate) fn cut(&self) {
         self.0.send_modify(|state| state.is_cut = true);
+    }
+
+    /// So many more requests come through, and nothing after them.
+    pub(crate) fn cut_after(&self, requests: u64) {
+        self.0.send_modify(|state| state.left = Some(requests));
     }
 
     /// While it is held, what was sent and what will be neither arrives nor comes back.
@@ -139,7 +146,11 @@ impl Line {
     async fn travel(&self) -> Result<()> {
         let mut state = self.0.subscribe();
         let state = *state.wait_for(|state| !state.is_held).await.unwrap();
-        if state.is_cut {
+        self.0.send_if_modified(|state| {
+            state.left = state.left.map(|left| left.saturating_sub(1));
+            false
+        });
+        if state.is_cut || state.left == Some(0) {
             return Err(object_store::Error::Generic {
                 store: "depot",
                 source: "no answer".into(),

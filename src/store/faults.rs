@@ -232,6 +232,8 @@ fn record(id: SessionId, total: Option<u64>) -> Record {
         events: None,
         before: Before::Absent,
         total,
+        hashed: None,
+        sha256: None,
         phase: Phase::Open(Staged::default()),
         created: Timestamp::default(),
         written: Timestamp::default(),

@@ -22,10 +22,13 @@ use super::{CompleteError, Error, Key, Store, Terms};
 use crate::bits::SessionId;
 use crate::clock::Timestamp;
 use crate::session::{Before, ObjectTag};
-use crate::staging::{PartRange, RecordedPart};
+use crate::staging::{PartRange, RecordedPart, Sha256};
 
 /// The metadata that names the session that published an object. Letters only: Azure takes no hyphen, proxies drop underscores.
 pub(super) const SESSION_METADATA: &str = "bitssession";
+
+/// The metadata that tells the SHA-256 of a file, where it is known before the file is put.
+const SHA256_METADATA: &str = "bitssha256";
 
 /// What every uploaded object is served as: nothing that a browser would run.
 pub(super) const CONTENT_TYPE: &str = "application/octet-stream";
@@ -43,6 +46,17 @@ pub struct Seen {
     pub modified: Timestamp,
     /// The session that published it, if it was one of ours and the store keeps metadata.
     pub session: Option<SessionId>,
+    /// Its SHA-256, where its metadata tells it.
+    pub sha256: Option<Sha256>,
+}
+
+/// A file that was put as a whole.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Filed {
+    /// What it is.
+    pub tag: ObjectTag,
+    /// Its SHA-256, if one was given: that of the object, where an earlier attempt had put it.
+    pub sha256: Option<Sha256>,
 }
 
 /// An object that is being read.
@@ -89,13 +103,10 @@ impl Store {
         Ok(standing(self.look(key).await?.as_ref(), session, size, before))
     }
 
-    /// Publishes a whole file with one put, if the destination still is what the terms say and it is not too late to begin.
-    ///
-    /// It may be repeated after a lost answer: an object that names this session and has the right size is its own. Where
-    /// the store keeps no metadata, an object of exactly these bytes counts as its own.
+    /// [`Store::put_digested`] of a file whose digest nobody wants.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when the destination is neither what the terms say nor this session's; else trouble with the store.
+    /// As there.
     pub async fn put_file(
         &self,
         key: &Key,
@@ -103,33 +114,64 @@ impl Store {
         bytes: Vec<Bytes>,
         terms: Terms<'_>,
     ) -> Result<ObjectTag, Error> {
+        let filed = self.put_digested(key, session, bytes, None, terms).await?;
+        Ok(filed.tag)
+    }
+
+    /// Publishes a whole file with one put, if the destination still is what the terms say and it is not too late to begin. Its SHA-256 goes
+    /// into its metadata, where the store keeps any.
+    ///
+    /// It may be repeated after a lost answer: an object that names this session and has the right size is its own. Where
+    /// the store keeps no metadata, an object of exactly these bytes counts as its own.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when the destination is neither what the terms say nor this session's; else trouble with the store.
+    pub async fn put_digested(
+        &self,
+        key: &Key,
+        session: SessionId,
+        bytes: Vec<Bytes>,
+        sha256: Option<Sha256>,
+        terms: Terms<'_>,
+    ) -> Result<Filed, Error> {
         let path = self.path(key)?;
         let payload: PutPayload = bytes.into_iter().collect();
         let size = payload.content_length() as u64;
-        let options = terms.put(session);
+        let mut options = terms.put(session);
+        if let Some(sha256) = &sha256 {
+            let name = Attribute::Metadata(SHA256_METADATA.into());
+            options.attributes.insert(name, sha256.to_string().into());
+        }
+        let filed = |tag| Filed { tag, sha256 };
         let _only = self.only_publisher(&path).await;
         let mut patience = Patience::until(terms.by);
         loop {
             let put = self.objects_at(key).put_opts(&path, payload.clone(), options.clone());
             let mut last = match put.await.map_err(|error| Unclear::from(Error::from(error))) {
                 Ok(result) => {
-                    return Ok(ObjectTag {
+                    return Ok(filed(ObjectTag {
                         etag: result.e_tag,
                         version: result.version,
                         size,
-                    });
+                    }));
                 }
                 Err(Unclear::Failed(error)) => return Err(error),
                 Err(Unclear::Look(error)) => error,
             };
             match look_at(self.objects_at(key), &path).await {
                 Ok(seen) => match standing(seen.as_ref(), session, size, terms.before) {
-                    Standing::Ours(tag) => return Ok(tag),
+                    Standing::Ours(tag) => {
+                        let told = seen.and_then(|seen| seen.sha256);
+                        return Ok(Filed {
+                            tag,
+                            sha256: sha256.map(|given| told.unwrap_or(given)),
+                        });
+                    }
                     Standing::AsBefore if matches!(last, Error::Conflict) && !self.forgets_uploads() => {
-                        return self.put_as_part(key, session, payload, terms).await;
+                        return self.put_as_part(key, session, payload, terms).await.map(filed);
                     }
                     Standing::AsBefore => {}
-                    Standing::Changed => return self.same_content(key, seen, &payload).await,
+                    Standing::Changed => return self.same_content(key, seen, &payload).await.map(filed),
                 },
                 Err(error) => last = error,
             }
@@ -355,11 +397,13 @@ pub(super) async fn look_at(objects: &dyn ObjectStore, path: &Path) -> Result<Op
     };
     match briefly(objects.get_opts(path, options)).await {
         Ok(found) => {
-            let session = found.attributes.get(&Attribute::Metadata(SESSION_METADATA.into()));
+            let metadata = |name: &'static str| found.attributes.get(&Attribute::Metadata(name.into()));
+            let (session, sha256) = (metadata(SESSION_METADATA), metadata(SHA256_METADATA));
             Ok(Some(Seen {
                 tag: tag_of(&found.meta),
                 modified: timestamp(&found.meta),
                 session: session.and_then(|id| id.parse().ok()),
+                sha256: sha256.and_then(|digest| digest.parse().ok()),
             }))
         }
         Err(Error::NotFound) => Ok(None),

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::client::{ClientConfigKey, HttpClient, HttpConnector, ReqwestConnector};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
@@ -351,7 +351,10 @@ fn is_on(value: Option<String>) -> bool {
 
 pub(super) fn s3(bucket: &str, options: &Options, connector: &Connector) -> Result<S3Bucket, String> {
     use AmazonS3ConfigKey as K;
-    let given: Vec<(K, String)> = keys(options, "S3")?;
+    let mut given: Vec<(K, String)> = keys(options, "S3")?;
+    let is_without_checksum = |(key, value): &(K, String)| *key == K::Checksum && value.eq_ignore_ascii_case("none");
+    let wants_no_checksum = given.iter().any(is_without_checksum);
+    given.retain(|option| !is_without_checksum(option));
     let is_given = |key: K| given.iter().any(|(given, _)| *given == key);
     if is_given(K::Bucket) {
         return Err("the bucket is named by the URL, not by an option".to_owned());
@@ -372,6 +375,7 @@ pub(super) fn s3(bucket: &str, options: &Options, connector: &Connector) -> Resu
     let endpoint = builder
         .get_config_value(&K::S3Endpoint)
         .or_else(|| builder.get_config_value(&K::Endpoint));
+    let is_amazon = endpoint.is_none();
     let plain = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
     if plain && !is_given(K::Client(ClientConfigKey::AllowHttp)) {
         builder = builder.with_allow_http(true);
@@ -380,10 +384,17 @@ pub(super) fn s3(bucket: &str, options: &Options, connector: &Connector) -> Resu
     if !plain && !is_given(K::UnsignedPayload) {
         builder = builder.with_unsigned_payload(true);
     }
-    if builder.get_config_value(&K::Checksum).is_some() {
-        return Err(
-            "aws_checksum_algorithm is not supported: the checksums of 200 parts don't fit into a record".to_owned(),
-        );
+    match builder.get_config_value(&K::Checksum) {
+        Some(algorithm) if algorithm.eq_ignore_ascii_case("crc64nvme") => {}
+        Some(algorithm) => {
+            return Err(format!(
+                "aws_checksum_algorithm = {algorithm:?} is not supported, only \"crc64nvme\" and \"none\": the sums of 200 parts, \
+                 which others need at the end, don't fit into a record"
+            ));
+        }
+        // Others may not know it. What goes over plain HTTP is signed, and so compared.
+        None if is_amazon && !wants_no_checksum => builder = builder.with_checksum_algorithm(Checksum::CRC64NVME),
+        None => {}
     }
     if is_on(builder.get_config_value(&K::S3Express)) {
         return Err("directory buckets (S3 Express) are not supported".to_owned());

@@ -4,6 +4,7 @@ use http::HeaderMap;
 use object_store::client::{HttpClient, HttpRequest};
 use object_store::multipart::{MultipartStore, PartId as StorePartId};
 use object_store::{ObjectStore, PutPayload, path::Path};
+use tracing::warn;
 
 use super::objects::{Standing, look_at, standing};
 use super::patience::{Patience, worn_out};
@@ -83,6 +84,12 @@ impl<'a> Publication<'a> {
     }
 }
 
+/// What S3 says of bytes that are not those that were sent.
+const DAMAGED: [&str; 3] = ["BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"];
+
+/// How often a part is sent that arrives damaged: a client that had to send it again would wait for ten minutes first.
+const SENT: usize = 3;
+
 /// Stores a part and returns the store's name for it.
 pub(super) async fn put_part(
     parts: &dyn MultipartStore,
@@ -91,16 +98,21 @@ pub(super) async fn put_part(
     part: PartRange,
     payload: PutPayload,
 ) -> Result<String, Error> {
-    let index = part.index as usize;
-    match parts
-        .put_part(path, &upload.to_owned(), index, payload)
-        .await
-        .map_err(Error::from)
-    {
-        Ok(StorePartId { content_id }) => Ok(content_id),
-        // A 404 that does not speak of the upload: something between the store and us.
-        Err(Error::NotFound) => Err(Error::Unavailable("the store answers 404 to a part".to_owned())),
-        Err(error) => Err(error),
+    let (index, upload) = (part.index as usize, upload.to_owned());
+    let mut sent = 0;
+    loop {
+        sent += 1;
+        let put = parts.put_part(path, &upload, index, payload.clone());
+        return match put.await.map_err(Error::from) {
+            Ok(StorePartId { content_id }) => Ok(content_id),
+            // A 404 that does not speak of the upload: something between the store and us.
+            Err(Error::NotFound) => Err(Error::Unavailable("the store answers 404 to a part".to_owned())),
+            Err(Error::Unavailable(why)) if sent < SENT && DAMAGED.iter().any(|word| why.contains(word)) => {
+                warn!(why, "a part was damaged on its way into the store");
+                continue;
+            }
+            Err(error) => Err(error),
+        };
     }
 }
 

@@ -1,5 +1,6 @@
 //! The body of a fragment: from the connection into parts and tails, in bounded memory, nothing copied.
 
+mod hashing;
 mod keep;
 
 use std::collections::VecDeque;
@@ -10,6 +11,8 @@ use futures::stream::StreamExt;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tracing::debug;
+
+use hashing::{Hashing, Stretch};
 
 use super::body::{Body, BodyBroken};
 use super::view::View;
@@ -49,12 +52,25 @@ pub(super) struct Receiving<'w, 'a> {
     upload: Option<UploadId>,
     /// Whether that upload was begun by this turn, and no record names it or ever will.
     unnamed: bool,
-    flying: VecDeque<(PartRange, JoinHandle<Result<PartId, Error>>)>,
+    flying: VecDeque<(PartRange, JoinHandle<Result<Landing, Error>>)>,
     /// Parts of this turn that the record does not list yet.
-    landed: Vec<(PartRange, PartId)>,
+    landed: Vec<Landed>,
+    /// The digest at the end of the part that was sent last, where one is wanted.
+    hashing: Option<Hashing>,
     /// The body slept on memory that others waited for: it gets small pieces from now on.
     slow: bool,
 }
+
+/// A part that is in the store.
+struct Landed {
+    part: PartRange,
+    id: PartId,
+    /// What it did to the digest of the file, if there is to be one.
+    stretch: Option<Stretch>,
+}
+
+/// The same, of a part whose place is known.
+type Landing = (PartId, Option<Stretch>);
 
 /// Why the body is not read any further.
 enum Stop {
@@ -103,6 +119,7 @@ impl<'w, 'a> Receiving<'w, 'a> {
             unnamed: false,
             flying: VecDeque::new(),
             landed: Vec::new(),
+            hashing: None,
             slow: false,
         }
     }
@@ -357,10 +374,11 @@ impl<'w, 'a> Receiving<'w, 'a> {
             self.land().await?;
         }
         let (store, key) = (self.work.place.store.clone(), self.work.file());
+        let hashing = self.hash(part, &chunks);
         let flight = tokio::spawn(async move {
-            let landed = store.put_part(&key, &upload, part, chunks).await;
+            let (id, stretch) = tokio::join!(store.put_part(&key, &upload, part, chunks), hashing);
             drop(memory);
-            landed
+            Ok((id?, stretch))
         });
         self.flying.push_back((part, flight));
         Ok(())
@@ -425,9 +443,9 @@ impl<'w, 'a> Receiving<'w, 'a> {
 
     async fn land(&mut self) -> Result<(), Stop> {
         if let Some((part, flight)) = self.flying.pop_front() {
-            let id = flight.await.map_err(|error| busy(error.to_string()))?;
-            match id {
-                Ok(id) => self.landed.push((part, id)),
+            let landing = flight.await.map_err(|error| busy(error.to_string()))?;
+            match landing {
+                Ok((id, stretch)) => self.landed.push(Landed { part, id, stretch }),
                 Err(Error::UnknownUpload) => return Err(Stop::Answer(self.upload_is_gone().await?)),
                 Err(error) => return Err(error.into()),
             }

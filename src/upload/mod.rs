@@ -16,6 +16,7 @@ mod place;
 mod refused;
 mod register;
 mod settings;
+mod sidecar;
 mod tell;
 #[cfg(test)]
 mod tests;
@@ -34,7 +35,7 @@ use tracing::info;
 pub use body::{Body, BodyBroken};
 pub use outbox::Outbox;
 pub use overview::{Detail, Filter, More, Overview, Standing};
-pub use place::{Asked, Coordination, Durability, Place, Rules};
+pub use place::{Asked, Checksum, Coordination, Durability, Place, Rules};
 pub use refused::Refused;
 pub use register::{NotCancelled, Register};
 pub use settings::{MemorySettings, Settings, Taking};
@@ -122,6 +123,7 @@ impl Uploads {
 
     async fn begin(&self, place: &Arc<Place>, asked: Asked) -> Result<SessionId, Refused> {
         let key = key_of(&asked)?;
+        sidecar::check(place, &asked)?;
         let before = match place.store.look(&key).await? {
             Some(_) if !place.rules.overwrite => return Err(Refused::Exists),
             Some(seen) => Before::Present(seen.tag),
@@ -148,6 +150,10 @@ impl Uploads {
                 Some(events) => record.announced(events),
                 None => record,
             },
+        };
+        let record = match rules.checksum {
+            Checksum::Sha256 => record.with_digest(),
+            Checksum::Off => record,
         };
         let record = record.stamped(random_id(), now);
         let asked_at = Uptime::now();

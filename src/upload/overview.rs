@@ -10,7 +10,7 @@ use super::Rules;
 use crate::bits::SessionId;
 use crate::clock::Timestamp;
 use crate::session::{Before, Limits, Outcome, Phase, Record, Session, Tails};
-use crate::staging::UploadId;
+use crate::staging::{Sha256, UploadId};
 use crate::store::{Error, Listed, ListedSession, Name, Stored};
 
 /// Where a session stands: its phase, or why it has none.
@@ -170,6 +170,9 @@ pub struct Overview {
     /// The next offset: every byte below it is stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<u64>,
+    /// The SHA-256 of the file, when it is whole and its route wanted one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256>,
     /// How many objects are kept for it, its record included; parts of an unfinished multipart upload are none.
     pub objects: u64,
     /// Bytes in them.
@@ -317,6 +320,7 @@ pub(super) fn overview(
             };
             session.next()
         }),
+        sha256: record.and_then(|record| record.sha256),
         objects: objects.count,
         bytes: objects.bytes,
         created: record.map(|record| record.created.to_string()),

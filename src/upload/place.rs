@@ -29,6 +29,16 @@ pub enum Coordination {
     SingleReplica,
 }
 
+/// Whether the digest of every file is taken while it comes in.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Checksum {
+    /// It is not.
+    #[default]
+    Off,
+    /// Its SHA-256 is.
+    Sha256,
+}
+
 /// The rules of a route.
 #[derive(Clone, Debug)]
 pub struct Rules {
@@ -48,6 +58,10 @@ pub struct Rules {
     pub durability: Durability,
     /// Who else may serve the same sessions.
     pub coordination: Coordination,
+    /// Whether the digest of every file is taken.
+    pub checksum: Checksum,
+    /// Whether it is published beside the file, too.
+    pub checksum_sidecar: bool,
 }
 
 /// A route, as far as uploads need to know it.

@@ -1,5 +1,6 @@
 //! The floor on a store in memory: whole uploads, several replicas, little memory.
 
+mod digest;
 mod power;
 
 use std::collections::VecDeque;
@@ -65,6 +66,8 @@ fn rules(part_size: u64) -> Rules {
         closed_session_memory: Duration::from_secs(3600),
         durability: Durability::Fragment,
         coordination: Coordination::Shared,
+        checksum: Checksum::Off,
+        checksum_sidecar: false,
     }
 }
 

@@ -115,7 +115,8 @@ impl Work<'_> {
             .insert(view)
             .session
             .admit(&self.asked.principal, &self.asked.target)
-            .map_err(refused)
+            .map_err(refused)?;
+        self.keep_sidecar().await
     }
 
     /// Asks the rules about `input`.
@@ -146,6 +147,7 @@ impl Work<'_> {
                     view.looked = asked;
                 }
                 self.has_seen = true;
+                self.keep_sidecar().await?;
                 Ok(Saved::Yes)
             }
             Err(Error::Conflict | Error::NotFound) => {
@@ -245,7 +247,7 @@ impl Work<'_> {
         let (size, before) = (record.total.unwrap_or_default(), record.before.clone());
         let standing = self.place.store.standing(&self.key, self.id, size, &before).await?;
         Ok(match standing {
-            Standing::Ours(tag) => Input::Published(tag),
+            Standing::Ours(tag) => Input::Published { tag, sha256: None },
             // As long as that lies there, every turn is refused.
             Standing::Changed => Input::Cancel { settled: true },
             Standing::AsBefore => Input::Cancel {
@@ -289,6 +291,7 @@ impl Work<'_> {
             }
         }
         parts.extend(staged.parts);
+        self.clear_sidecar().await?;
         let Some(by) = self.deadline().await? else {
             return Ok(resume(false));
         };
@@ -305,7 +308,7 @@ impl Work<'_> {
 
     async fn published(&mut self, done: Result<ObjectTag, CompleteError>) -> Result<Option<Input>, Refused> {
         Ok(Some(match done {
-            Ok(tag) => Input::Published(tag),
+            Ok(tag) => Input::Published { tag, sha256: None },
             Err(CompleteError::Changed) => Input::Displaced,
             Err(CompleteError::InvalidPart(part)) => {
                 warn!(session = %self.id, key = %self.key, part, "the store refuses a part that it confirmed earlier");
@@ -446,6 +449,7 @@ impl Work<'_> {
             key = %self.key,
             principal = record.principal.as_str(),
             size = record.total,
+            sha256 = record.sha256.map(tracing::field::display),
             "session"
         );
     }

@@ -4,6 +4,7 @@
 mod command_line;
 mod defaults;
 mod golden;
+mod import_iis;
 mod mistakes;
 mod precedence;
 mod secrets;

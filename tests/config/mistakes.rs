@@ -112,6 +112,14 @@ a_token_that_is_soon_guessed: "[server]\nadmin_token = \"hunter2\"\n" =>
         "[[routes]]\npath = \"/\"\nstore = \"./x\"\n[routes.notify]\nmode = \"value\"\nurl = \"http://a\"\n[routes.events]\nmode = \"binary\"\nurl = \"http://a\"\n" =>
         ["gateway.toml:8:8: routes[0].events.mode: a route with a server application has no events: the application is told of each file, and \
           of nothing else"];
+    a_digest_beside_the_file_that_nobody_takes:
+        "[[routes]]\npath = \"/\"\nstore = \"./x\"\nchecksum_sidecar = true\n" =>
+        ["gateway.toml:4:20: routes[0].checksum_sidecar: needs checksum = \"sha256\""];
+    a_digest_beside_a_file_that_goes_to_an_application:
+        "[[routes]]\npath = \"/\"\nstore = \"./x\"\nchecksum = \"sha256\"\nchecksum_sidecar = true\n[routes.notify]\nmode = \"value\"\n\
+         url = \"http://a\"\n" =>
+        ["gateway.toml:5:20: routes[0].checksum_sidecar: is not for routes with a server application: their files appear when it \
+          says so, or not at all"];
     an_application_without_a_url: "[[routes]]\npath = \"/\"\nstore = \"./x\"\n[routes.notify]\nmode = \"value\"\n" =>
         ["gateway.toml:4:1: routes[0].notify.url: is missing: mode says that there is a server application"];
     an_application_somewhere_relative:
@@ -269,7 +277,8 @@ a_token_that_is_soon_guessed: "[server]\nadmin_token = \"hunter2\"\n" =>
             "gateway.toml:6:1: routes[0].ö: unknown key, known here: path, host, host_id, host_id_fallback_timeout, method_override, upstream, \
              upstreams, store, \
              staging, reserved_prefix, multipart_lifetime, store_options, upload, overwrite, max_upload_size, max_fragment_size, \
-             session_timeout, closed_session_memory, part_size, durability, coordination, download, notify, events",
+             session_timeout, closed_session_memory, part_size, durability, coordination, checksum, checksum_sidecar, download, \
+              notify, events",
         ];
 }
 

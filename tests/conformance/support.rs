@@ -15,7 +15,7 @@ use bits_gateway::gateway::{Clerk, Destination, MethodOverride, PacketHead, Rout
 use bits_gateway::metrics::Metrics;
 use bits_gateway::session::Principal;
 use bits_gateway::store::{Key, Name, Settings, Store};
-use bits_gateway::upload::{Body, BodyBroken, Coordination, Durability, Place, Rules, Taking, Uploads};
+use bits_gateway::upload::{Body, BodyBroken, Checksum, Coordination, Durability, Place, Rules, Taking, Uploads};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -223,6 +223,8 @@ impl Room {
             closed_session_memory: Duration::from_secs(14 * 24 * 3600),
             durability: Durability::Fragment,
             coordination: Coordination::Shared,
+            checksum: Checksum::Off,
+            checksum_sidecar: false,
         };
         let place = Place {
             route: "/up/".to_owned(),

@@ -65,7 +65,7 @@ fn every_configuration_in_the_documents_is_one_that_the_program_takes() {
     assert_eq!(check("[sever]\n").status.code(), Some(78), "a misspelt one is refused");
     let mut configurations: Vec<_> = [
         "README.md",
-        "docs/iis.md",
+        "docs/migrating-from-iis.md",
         "docs/operations.md",
         "docs/storage.md",
         "docs/security.md",

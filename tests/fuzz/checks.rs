@@ -160,16 +160,21 @@ pub fn stored_record(data: &[u8]) -> bool {
                 upto: end.saturating_add(1).min(total),
                 total,
                 staged: Staged::default(),
+                hashed: session.record.hashed.clone(),
             },
             Input::Received {
                 upto: total,
                 total,
                 staged: Staged::default(),
+                hashed: session.record.hashed.clone(),
             },
-            Input::Published(ObjectTag {
-                size: total,
-                ..ObjectTag::default()
-            }),
+            Input::Published {
+                tag: ObjectTag {
+                    size: total,
+                    ..ObjectTag::default()
+                },
+                sha256: None,
+            },
             Input::Displaced,
             Input::UploadGone(Gone::Lately),
             Input::UploadGone(Gone::LongAgo),

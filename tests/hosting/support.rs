@@ -15,7 +15,7 @@ use bits_gateway::gateway::{Door, Gateway, Limits, MethodOverride, Parts, Route,
 use bits_gateway::metrics::Metrics;
 use bits_gateway::store::Store;
 use bits_gateway::telemetry::Packets;
-use bits_gateway::upload::{Coordination, Durability, Place, Rules, Taking, Uploads};
+use bits_gateway::upload::{Checksum, Coordination, Durability, Place, Rules, Taking, Uploads};
 
 /// How long anything may take before a test gives up. Far more than it takes: the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -133,6 +133,8 @@ pub(crate) fn route(path: &str) -> Route {
         closed_session_memory: Duration::from_secs(3600),
         durability: Durability::Fragment,
         coordination: Coordination::Shared,
+        checksum: Checksum::Off,
+        checksum_sidecar: false,
     };
     Route {
         place: Arc::new(Place {

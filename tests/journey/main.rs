@@ -3,6 +3,7 @@
 mod application;
 mod authority;
 mod broken_lines;
+mod damaged;
 mod events;
 mod fronts;
 #[path = "../support/http.rs"]

@@ -9,8 +9,9 @@ use std::time::Duration;
 use bits_gateway::cleanup::Broom;
 use bits_gateway::client::raw::{Answer, Connection, Packet};
 use bits_gateway::metrics::Metrics;
+use bits_gateway::staging::Sha256;
 use bits_gateway::store::{Key, Settings, Store};
-use bits_gateway::upload::{Coordination, Durability, Place as Route, Rules};
+use bits_gateway::upload::{Checksum, Coordination, Durability, Place as Route, Rules};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use futures::future::join_all;
@@ -36,6 +37,9 @@ const SPOILED_UPLOADS: usize = 12;
 
 /// The store is killed once in so many of them.
 const STORE_KILLED_EVERY: usize = 40;
+
+/// The rules of the route.
+const RULES: &str = "part_size = \"5MiB\"\nchecksum = \"sha256\"\nchecksum_sidecar = true";
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -118,7 +122,7 @@ async fn a_store_that_spoils_every_sixth_request_costs_patience_and_nothing_else
     let server = SeaweedFs::start();
     let proxy = Proxy::to(server.port()).await;
     let place = Place::bucket(server.settings_via(proxy.server.port, "spoiled"));
-    let config = Config::new().route("/up/", &place.lines("part_size = \"5MiB\""));
+    let config = Config::new().route("/up/", &place.lines(RULES));
     let gateways = [Gateway::start(&config).await, Gateway::start(&config).await];
     let world = World::new(Place::bucket(server.settings("spoiled")));
     for (number, gateway) in gateways.iter().enumerate() {
@@ -184,7 +188,7 @@ async fn storm(
         let line = Line::new().await;
         line.lead_to(([127, 0, 0, 1], port).into());
         let place = Place::bucket(settings(line.address.port()));
-        let config = Config::new().route("/up/", &place.lines("part_size = \"5MiB\""));
+        let config = Config::new().route("/up/", &place.lines(RULES));
         let gateway = Gateway::start(&config).await;
         world.is_at(number, Some(gateway.address));
         gateways.push((line, config, gateway));
@@ -271,6 +275,11 @@ async fn upload(world: &World, key: &str, dice: &mut Dice) {
     }
     let stored = world.look(key).await.expect("the last byte publishes it");
     assert_same(&bytes, &stored, key);
+    let sidecar = world
+        .look(&format!("{key}.sha256"))
+        .await
+        .expect("it comes before the answer");
+    assert_eq!(sidecar, format!("{}  {key}\n", Sha256::of(&bytes)).as_bytes());
     let closed = world.ask(dice, &hand.close_session(), b"").await;
     assert_eq!(closed.status, 200, "{closed:?}");
 }
@@ -290,6 +299,8 @@ async fn sweep(place: &Place, keys: &[String]) {
             closed_session_memory: 14 * DAY,
             durability: Durability::Fragment,
             coordination: Coordination::Shared,
+            checksum: Checksum::Off,
+            checksum_sidecar: false,
         },
         application: None,
         events: None,

@@ -2,6 +2,7 @@
 //! half done is ever seen, and the file is whole in the end.
 
 use bits_gateway::client::raw::{Connection, Packet};
+use bits_gateway::staging::Sha256;
 use bytes::Bytes;
 
 use crate::servers::SeaweedFs;
@@ -103,7 +104,7 @@ struct Destination {
 
 impl Struck {
     async fn new(place: Place) -> Self {
-        let rules = "overwrite = true\npart_size = \"5MiB\"";
+        let rules = "overwrite = true\npart_size = \"5MiB\"\nchecksum = \"sha256\"\nchecksum_sidecar = true";
         let config = Config::new().route("/up/", &place.lines(rules));
         let gateway = Gateway::start(&config).await;
         Self {
@@ -143,6 +144,11 @@ impl Struck {
         if seen != destination.before {
             let seen = seen.expect("what was there before is not taken away");
             assert_same(&destination.content, &seen, "what is seen in between");
+            // A digest that lies beside it is its own, or there is none yet.
+            if let Some(sidecar) = self.place.object(&format!("{}.sha256", destination.key)).await {
+                let digest = format!("{}  {}\n", Sha256::of(&seen), destination.key);
+                assert_eq!(sidecar, digest.as_bytes());
+            }
         }
     }
 
@@ -150,6 +156,9 @@ impl Struck {
     async fn arrived(&self, hand: &Hand, destination: &Destination) {
         let stored = self.place.object(&destination.key).await.expect("it is published");
         assert_same(&destination.content, &stored, &destination.key);
+        let sidecar = format!("{}.sha256", destination.key);
+        let digest = format!("{}  {}\n", Sha256::of(&stored), destination.key);
+        assert_eq!(self.place.object(&sidecar).await.as_deref(), Some(digest.as_bytes()));
         assert_eq!(
             self.place.kept_of(&hand.session).await,
             ["record"],
@@ -157,6 +166,7 @@ impl Struck {
             destination.key
         );
         self.place.take_away(&destination.key).await;
+        self.place.take_away(&sidecar).await;
     }
 
     async fn at_every_boundary(&mut self, fragments: &[u64], answer: Answer) {

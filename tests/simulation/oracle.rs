@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bits_gateway::bits::{ContentRange, SessionId};
-use bits_gateway::session::{Before, Outcome, Phase, Session, Staged};
+use bits_gateway::session::{Before, Outcome, Phase, Record, Session, Staged};
+use bits_gateway::staging::Sha256;
 use bits_gateway::store::Store;
 use bits_gateway::upload::{Fragmented, Refused};
 use futures::future::FutureExt;
@@ -75,19 +76,28 @@ pub struct Oracle {
     session_timeout: Duration,
     /// What is beyond the last part may be taken back (`durability = "part"`).
     is_forgetful: bool,
+    /// The digest of every file is taken.
+    is_digested: bool,
     pub files: Vec<File>,
     pub sessions: HashMap<SessionId, Facts>,
     shown: BTreeMap<String, Option<SessionId>>,
 }
 
 impl Oracle {
-    pub fn new(lines: &Arc<Lines>, overwrite: bool, session_timeout: Duration, is_forgetful: bool) -> Self {
+    pub fn new(
+        lines: &Arc<Lines>,
+        overwrite: bool,
+        session_timeout: Duration,
+        is_forgetful: bool,
+        is_digested: bool,
+    ) -> Self {
         Self {
             truth: lines.truth(),
             lines: Arc::clone(lines),
             overwrite,
             session_timeout,
             is_forgetful,
+            is_digested,
             files: Vec::new(),
             sessions: HashMap::new(),
             shown: BTreeMap::new(),
@@ -245,6 +255,7 @@ impl Oracle {
         if let Some(staged) = record.staged() {
             self.verify(id, staged);
         }
+        self.check_digest(id, record);
         let overwrite = self.overwrite;
         let ends_uploads = self.lines.depot.multipart_lifetime.is_some();
         let session_timeout = self.session_timeout;
@@ -302,6 +313,38 @@ impl Oracle {
                 assert!(is_just, "the session ended as {outcome:?} without a reason: {facts:?}");
                 facts.closed = Some((*outcome, now));
             }
+        }
+    }
+
+    /// The digest is that of the bytes that are recorded, and of the whole file as soon as that is there: no crash and no change of replica
+    /// costs it.
+    fn check_digest(&self, id: SessionId, record: &Record) {
+        let data = &self.files[self.sessions[&id].file].data;
+        if let Some(hashed) = &record.hashed {
+            assert_eq!(
+                Some(hashed.at()),
+                record.staged().map(Staged::end),
+                "the digest of other parts"
+            );
+            let hasher = hashed.hasher().expect("a state that was written by this program");
+            assert_eq!(
+                hasher.finish(),
+                Sha256::of(&data[..hashed.at() as usize]),
+                "the digest of other bytes"
+            );
+        }
+        let is_known = match record.phase {
+            Phase::Open(_) | Phase::Expiring(_) => {
+                assert_eq!(record.hashed.is_some(), self.is_digested, "the digest was given up");
+                false
+            }
+            Phase::Publishing { .. } | Phase::Published { .. } => true,
+            Phase::Closed { outcome, .. } => outcome == Outcome::Completed,
+            Phase::Sealed { .. } | Phase::Told { .. } => false,
+        };
+        if is_known || record.sha256.is_some() {
+            let wanted = self.is_digested.then(|| Sha256::of(data));
+            assert_eq!(record.sha256, wanted, "the digest of another file");
         }
     }
 

@@ -218,6 +218,7 @@ pub fn plan(overwrite: bool) -> Plan {
         foreign: false,
         ends_uploads: false,
         is_forgetful: false,
+        is_digested: true,
     }
 }
 

@@ -14,7 +14,7 @@ use bits_gateway::metrics::Metrics;
 use bits_gateway::session::{Principal, Target};
 use bits_gateway::staging::UploadId;
 use bits_gateway::upload::{
-    Asked, Body, BodyBroken, Coordination, Durability, Fragmented, Place, Refused, Rules, Uploads,
+    Asked, Body, BodyBroken, Checksum, Coordination, Durability, Fragmented, Place, Refused, Rules, Uploads,
 };
 use bytes::Bytes;
 
@@ -59,6 +59,8 @@ pub struct Plan {
     pub ends_uploads: bool,
     /// `durability = "part"`.
     pub is_forgetful: bool,
+    /// `checksum = "sha256"`.
+    pub is_digested: bool,
 }
 
 impl Plan {
@@ -85,6 +87,7 @@ impl Plan {
             foreign: dice.chance(60),
             ends_uploads: dice.chance(60),
             is_forgetful: false,
+            is_digested: dice.chance(500),
         }
     }
 
@@ -113,6 +116,12 @@ impl Plan {
                 Durability::Fragment
             },
             coordination: Coordination::Shared,
+            checksum: if self.is_digested {
+                Checksum::Sha256
+            } else {
+                Checksum::Off
+            },
+            checksum_sidecar: false,
         }
     }
 }
@@ -224,7 +233,13 @@ impl World {
         let time = Arc::new(Time::begin());
         let lines = Lines::new(Depot::new(plan.habit, plan.ends_uploads.then_some(DAY), time));
         let rules = plan.rules();
-        let oracle = Oracle::new(&lines, plan.overwrite, rules.session_timeout, plan.is_forgetful);
+        let oracle = Oracle::new(
+            &lines,
+            plan.overwrite,
+            rules.session_timeout,
+            plan.is_forgetful,
+            plan.is_digested,
+        );
         let mut world = Self {
             oracle,
             lines,

@@ -101,6 +101,8 @@ fn record(id: SessionId) -> Record {
         events: None,
         before: Before::Absent,
         total: None,
+        hashed: None,
+        sha256: None,
         phase: Phase::Open(Staged::default()),
         created: Timestamp::from_millis(1),
         written: Timestamp::from_millis(1),

@@ -13,7 +13,9 @@ use bits_gateway::notify::events::Mode;
 use bits_gateway::notify::{EventSettings, Herald};
 use bits_gateway::session::{Principal, Target};
 use bits_gateway::store::{Settings, Store};
-use bits_gateway::upload::{Asked, Body, BodyBroken, Coordination, Durability, Outbox, Place, Rules, Uploads};
+use bits_gateway::upload::{
+    Asked, Body, BodyBroken, Checksum, Coordination, Durability, Outbox, Place, Rules, Uploads,
+};
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -101,14 +103,19 @@ impl Body for Whole {
 
 /// Uploads a file of `size` bytes in fragments of `fragment` bytes, and closes it.
 async fn cost(size: u64, fragment: u64, durability: Durability, routing: Routing) -> Cost {
-    cost_and_marks(size, fragment, durability, routing, None).await
+    cost_under(|rules| Rules { durability, ..rules }, size, fragment, routing).await
+}
+
+/// The same under other rules.
+async fn cost_under(change: impl Fn(Rules) -> Rules, size: u64, fragment: u64, routing: Routing) -> Cost {
+    cost_and_marks(change, size, fragment, routing, None).await
 }
 
 /// The same where the endpoint at `told` hears of it; and until as many events are marked as it says.
 async fn cost_and_marks(
+    change: impl Fn(Rules) -> Rules,
     size: u64,
     fragment: u64,
-    durability: Durability,
     routing: Routing,
     told: Option<(&str, usize)>,
 ) -> Cost {
@@ -118,16 +125,18 @@ async fn cost_and_marks(
         ..Settings::default()
     };
     let store = Store::open(&settings, &metrics).expect("a store");
-    let rules = Rules {
+    let rules = change(Rules {
         overwrite: false,
         max_upload_size: 1 << 40,
         max_fragment_size: 64 * MIB,
         part_size: PART,
         session_timeout: Duration::from_secs(3600),
         closed_session_memory: Duration::from_secs(3600),
-        durability,
+        durability: Durability::Fragment,
         coordination: Coordination::Shared,
-    };
+        checksum: Checksum::Off,
+        checksum_sidecar: false,
+    });
     let place = Arc::new(Place {
         route: "/".to_owned(),
         store: store.clone(),
@@ -280,11 +289,31 @@ async fn events_cost_a_mark_each_and_nothing_on_the_way() {
     ] {
         for (url, marks, expected) in [(&silent, 0, before), (&quick, 2, after)] {
             let told = Some((&**url, marks));
-            let cost = cost_and_marks(size, fragment, Durability::Fragment, Routing::One, told).await;
+            let cost = cost_and_marks(|rules| rules, size, fragment, Routing::One, told).await;
             // A tail that is being deleted may be found, and deleted once more.
             let cost = cost.map(|operation, count| if operation == "delete" { 0 } else { count });
             assert_eq!(cost.to_string(), expected, "{size} bytes in fragments of {fragment}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_digest_costs_no_request_and_one_beside_the_file_costs_four() {
+    let with = |checksum_sidecar| {
+        move |rules| Rules {
+            checksum: Checksum::Sha256,
+            checksum_sidecar,
+            ..rules
+        }
+    };
+    for (size, fragment) in [(4 * KIB, 4 * KIB), (26 * MIB, 13 * MIB)] {
+        let plain = cost(size, fragment, Durability::Fragment, Routing::One).await;
+        assert_eq!(cost_under(with(false), size, fragment, Routing::One).await, plain);
+        let beside = cost_under(with(true), size, fragment, Routing::One).await;
+        assert_eq!(
+            (beside.writes(), beside.reads()),
+            (plain.writes() + 1, plain.reads() + 3)
+        );
     }
 }
 

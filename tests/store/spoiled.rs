@@ -5,6 +5,7 @@ use bits_gateway::clock::random_id;
 use bits_gateway::session::Before;
 use bits_gateway::staging::{PartRange, RecordedPart, UploadId};
 use bits_gateway::store::{CompleteError, Error, Key, Store, Terms};
+use bits_gateway::units::SecretOr;
 use bytes::Bytes;
 use futures::stream::TryStreamExt;
 
@@ -245,4 +246,32 @@ async fn a_file_that_google_assembled_and_published_is_cleared_away_with_its_ses
     store.tidy(&key(), session).await.unwrap();
     assert_eq!(server.names(), ["prefix/dir/file with space"]);
     store.tidy(&key(), session).await.unwrap();
+}
+
+/// Bytes that change on their way: the sum that goes with them tells, and they are sent again.
+#[tokio::test]
+async fn a_part_that_is_damaged_on_its_way_is_sent_again() {
+    let server = SeaweedFs::start();
+    let proxy = Proxy::to(server.port()).await;
+    let mut settings = server.settings_via(proxy.server.port, "damaged");
+    for (name, value) in [
+        ("aws_unsigned_payload", "true"),
+        ("aws_checksum_algorithm", "crc64nvme"),
+    ] {
+        settings
+            .options
+            .insert(name.to_owned(), SecretOr::Plain(value.to_owned()));
+    }
+    let store = open(&settings);
+    let upload = store.begin(&key(), id()).await.unwrap();
+    let part = PartRange {
+        index: 0,
+        from: 0,
+        to: 4,
+    };
+    proxy.spoil(|request| request.method == "PUT", &[Spoil::Damage]);
+    store.put_part(&key(), &upload, part, bytes("part")).await.unwrap();
+    proxy.choose(|_| Some(Spoil::Damage));
+    let refused = store.put_part(&key(), &upload, part, bytes("part")).await;
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
 }

@@ -132,6 +132,8 @@ pub(crate) enum Spoil {
     Truncate,
     /// Passes it on after a while.
     Delay,
+    /// Passes it on with one bit in the middle of its body turned.
+    Damage,
 }
 
 /// How long a slow answer takes longer.
@@ -149,7 +151,7 @@ impl Proxy {
     pub(crate) async fn to(port: u16) -> Self {
         let choice: Arc<Mutex<Choice>> = Arc::new(Mutex::new(Box::new(|_| None)));
         let chosen = Arc::clone(&choice);
-        let server = Server::start(move |request| {
+        let server = Server::start(move |mut request| {
             let spoil = (chosen.lock().unwrap())(&request);
             async move {
                 match spoil {
@@ -166,6 +168,13 @@ impl Proxy {
                     Some(Spoil::Delay) => {
                         #[expect(clippy::disallowed_methods, reason = "to be slow is what this is for")]
                         tokio::time::sleep(DELAY).await;
+                        pass(port, &request).await
+                    }
+                    Some(Spoil::Damage) => {
+                        let middle = request.body.len() / 2;
+                        if let Some(byte) = request.body.get_mut(middle) {
+                            *byte ^= 1;
+                        }
                         pass(port, &request).await
                     }
                     Some(Spoil::Embed) => answer(200, &[], b"<Error><Code>InternalError</Code></Error>"),

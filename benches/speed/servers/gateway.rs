@@ -89,6 +89,7 @@ pub(crate) fn serve_over_nothing(access_log: Packets) -> io::Result<()> {
                 store: Store::over_bucket("null:///".to_owned(), Arc::new(Nothing::new()), None),
                 rules: bits_gateway::upload::Settings::default().rules(),
                 application: None,
+                events: None,
             }),
             host: None,
             host_id: None,

@@ -8,7 +8,7 @@ use crate::cleanup::{Deed, Finding, Report, Told};
 use crate::upload::{Detail, Overview};
 
 /// In which order the fields of a session are told; what is not among them comes last.
-const ORDER: [&str; 30] = [
+const ORDER: [&str; 31] = [
     "id",
     "phase",
     "outcome",
@@ -19,6 +19,7 @@ const ORDER: [&str; 30] = [
     "principal",
     "next",
     "total",
+    "sha256",
     "recorded",
     "parts",
     "part_size",

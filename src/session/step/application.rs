@@ -4,9 +4,7 @@ use super::{Answer, Refusal, Step, Then, end};
 use crate::session::{Delivery, ObjectTag, Outcome, Phase, Record, Session, Verdict};
 
 /// The file is whole: that is saved before the application is told, so that after a crash any replica tells it (MC-BUP 3.2.5.1.3).
-pub(super) fn seal(record: &Record, tag: ObjectTag) -> Step {
-    let mut next = record.clone();
-    next.total = Some(tag.size);
+pub(super) fn seal(mut next: Record, tag: ObjectTag) -> Step {
     next.phase = Phase::Sealed { tag };
     Step::save(next, Then::Tell)
 }

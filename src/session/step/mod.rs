@@ -4,7 +4,7 @@
 //! Every effect can be carried out again after a crash.
 
 use crate::bits::ContentRange;
-use crate::staging::PartPlan;
+use crate::staging::{Hashed, Hasher, PartPlan, Sha256};
 
 use super::{Delivery, Limits, ObjectTag, Outcome, Phase, Record, Session, Staged, Verdict};
 
@@ -34,9 +34,16 @@ pub enum Input {
         total: u64,
         /// The multipart upload and all parts that are in the store by now.
         staged: Staged,
+        /// How far the digest of the file has come with them; `None` when none is wanted, or when it can't be had any more.
+        hashed: Option<Hashed>,
     },
     /// The destination shows the file of this session; or it is whole and an object of the session, where an application takes it.
-    Published(ObjectTag),
+    Published {
+        /// What it is.
+        tag: ObjectTag,
+        /// Its digest, where the record does not have it yet.
+        sha256: Option<Sha256>,
+    },
     /// The destination is neither what it was at Create-Session nor this session's file.
     Displaced,
     /// The store does not know the multipart upload.
@@ -165,8 +172,13 @@ impl Step {
 pub fn step(session: &Session, input: Input, limits: &Limits) -> Step {
     match input {
         Input::Fragment(range) => fragment(session, range, limits),
-        Input::Received { upto, total, staged } => received(session, upto, total, staged),
-        Input::Published(tag) => published(session, tag),
+        Input::Received {
+            upto,
+            total,
+            staged,
+            hashed,
+        } => received(session, upto, total, staged, hashed),
+        Input::Published { tag, sha256 } => published(session, tag, sha256),
         Input::Displaced => displaced(session),
         Input::UploadGone(gone) => upload_gone(session, gone),
         Input::PartsRefused => parts_refused(session),
@@ -237,7 +249,7 @@ fn fragment(session: &Session, range: ContentRange, limits: &Limits) -> Step {
 }
 
 /// The body is in: parts are listed, the rest becomes a tail, and the last byte publishes.
-fn received(session: &Session, upto: u64, total: u64, staged: Staged) -> Step {
+fn received(session: &Session, upto: u64, total: u64, staged: Staged, hashed: Option<Hashed>) -> Step {
     let record = &session.record;
     // Two packets that contradict each other can both have begun before either was recorded.
     if record.total.is_some_and(|known| known != total) {
@@ -263,11 +275,15 @@ fn received(session: &Session, upto: u64, total: u64, staged: Staged) -> Step {
     next.total = Some(total);
     next.part_size = part_size;
     if upto >= total {
+        let whole = hashed.filter(|hashed| hashed.at() == total);
+        next.sha256 = whole.and_then(|hashed| hashed.hasher()).map(Hasher::finish);
+        next.hashed = None;
         next.phase = Phase::Publishing { staged, mark: None };
         return Step::save(next, Then::Assemble);
     }
     let unchanged = staged == *before && matches!(record.phase, Phase::Open(_)) && record.total == Some(total);
     let keeps_tail = upto > staged.end();
+    next.hashed = hashed;
     next.phase = Phase::Open(staged);
     Step {
         save: (!unchanged).then_some(next),
@@ -292,7 +308,7 @@ fn by_then(session: &Session, total: u64) -> Step {
 }
 
 /// The mark before the Ack: no answer carries the total unless the record says that the file is published.
-fn published(session: &Session, tag: ObjectTag) -> Step {
+fn published(session: &Session, tag: ObjectTag, sha256: Option<Sha256>) -> Step {
     let record = &session.record;
     match &record.phase {
         Phase::Published { tag } => Step::answer(Answer::Next(tag.size)),
@@ -303,15 +319,24 @@ fn published(session: &Session, tag: ObjectTag) -> Step {
         // The file is there all the same: a turn that was past its last look when the session ended.
         Phase::Closed { .. } => Step::answer(Answer::Next(tag.size)),
         Phase::Open(_) | Phase::Expiring(_) | Phase::Publishing { .. } if record.application => {
-            application::seal(record, tag)
+            application::seal(whole(record, &tag, sha256), tag)
         }
         Phase::Open(_) | Phase::Expiring(_) | Phase::Publishing { .. } => {
-            let mut next = record.clone();
             let size = tag.size;
-            next.total = Some(size);
+            let mut next = whole(record, &tag, sha256);
             next.phase = Phase::Published { tag };
             Step::save(next, Then::Answer(Answer::Next(size)))
         }
+    }
+}
+
+/// What the record knows of a file that is whole.
+fn whole(record: &Record, tag: &ObjectTag, sha256: Option<Sha256>) -> Record {
+    Record {
+        total: Some(tag.size),
+        hashed: None,
+        sha256: sha256.or(record.sha256),
+        ..record.clone()
     }
 }
 
@@ -367,6 +392,7 @@ fn upload_gone(session: &Session, gone: Gone) -> Step {
                     size,
                     ..ObjectTag::default()
                 },
+                None,
             )
         }
     }
@@ -468,6 +494,7 @@ fn still_silent(session: &Session) -> Step {
 /// The tombstone first, then everything staged goes.
 fn end(session: &Session, outcome: Outcome, answer: Answer) -> Step {
     let mut next = session.record.clone();
+    next.hashed = None;
     next.phase = Phase::Closed {
         outcome,
         upload: session.record.upload().cloned(),

@@ -128,6 +128,7 @@ fn inputs() -> Vec<(&'static str, Input)> {
         upto,
         total: 25,
         staged: staged(parts),
+        hashed: None,
     };
     vec![
         ("fragment 0-13/25", fragment(0, 14, 25)),
@@ -144,10 +145,13 @@ fn inputs() -> Vec<(&'static str, Input)> {
         ("received up to 25, 3 parts", received(25, 3)),
         (
             "published",
-            Input::Published(ObjectTag {
-                size: 25,
-                ..ObjectTag::default()
-            }),
+            Input::Published {
+                tag: ObjectTag {
+                    size: 25,
+                    ..ObjectTag::default()
+                },
+                sha256: None,
+            },
         ),
         ("displaced", Input::Displaced),
         ("upload gone", Input::UploadGone(Gone::Lately)),
@@ -290,6 +294,57 @@ fn a_file_whose_parts_would_not_fit_into_memory_is_too_large() {
     assert_eq!(refused.then, Then::Answer(Answer::Refused(Refusal::TooLarge)));
 }
 
+/// Small files tell their digest with the publication, others with the last part; both keep it to their tombstone, through whatever a server
+/// application has to say.
+#[test]
+fn the_digest_of_a_whole_file_stays_with_its_session() {
+    let saved = |session: &Session, input| step(session, input, &LIMITS).save.expect("something to save");
+    let at = |record| Session {
+        record,
+        tails: Tails::none(),
+    };
+    let mut hasher = Hasher::default();
+    hasher.update(&[7; 25]);
+    let (hashed, digest) = (hasher.hashed(), Some(Sha256::of(&[7; 25])));
+    let tag = || ObjectTag {
+        size: 25,
+        ..ObjectTag::default()
+    };
+    let verdict = || Verdict::Accepted {
+        reply: Reply::Nothing,
+        copy: Delivery::Unwanted,
+    };
+    for is_of_application in [false, true] {
+        let open = |parts| {
+            let record = record(Phase::Open(staged(parts)), Some(25)).with_digest();
+            at(match is_of_application {
+                true => record.for_application(),
+                false => record,
+            })
+        };
+        let received = Input::Received {
+            upto: 25,
+            total: 25,
+            staged: Staged {
+                parts: vec![RecordedPart(PartId("p".to_owned()), 25)],
+                ..staged(1)
+            },
+            hashed: Some(hashed.clone()),
+        };
+        let published = |sha256| Input::Published { tag: tag(), sha256 };
+        let publishing = at(saved(&open(1), received));
+        for whole in [saved(&publishing, published(None)), saved(&open(0), published(digest))] {
+            assert_eq!((&whole.sha256, &whole.hashed), (&digest, &None));
+            let mut session = at(whole);
+            if is_of_application {
+                session = at(saved(&session, Input::Told(verdict())));
+            }
+            let tombstone = saved(&session, Input::Close);
+            assert_eq!((tombstone.phase.name(), tombstone.sha256), ("closed", digest));
+        }
+    }
+}
+
 #[test]
 fn a_body_that_belongs_to_another_total_is_not_recorded() {
     for (phase, session) in phases().into_iter().skip(1) {
@@ -297,6 +352,7 @@ fn a_body_that_belongs_to_another_total_is_not_recorded() {
             upto: 20,
             total: 26,
             staged: staged(2),
+            hashed: None,
         };
         let refused = step(&session, input, &LIMITS);
         assert_eq!(refused.save, None, "{phase}");

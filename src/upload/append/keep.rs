@@ -1,11 +1,12 @@
 //! What came is made durable: parts into the record, the rest as a tail, and with the last byte the file.
 
-use tracing::debug;
+use tracing::{debug, warn};
 
+use super::hashing::digest_of;
 use super::{Receiving, Stop};
 use crate::session::{Answer, Input, Phase, Refusal, Staged, Then};
-use crate::staging::RecordedPart;
-use crate::store::{Error, Terms};
+use crate::staging::{Hashed, RecordedPart};
+use crate::store::{Error, Filed, Terms};
 use crate::upload::view::Held;
 use crate::upload::work::{ATTEMPTS, Saved, busy};
 use crate::upload::{Durability, Refused};
@@ -33,7 +34,7 @@ impl Receiving<'_, '_> {
         // ended meanwhile.
         self.work.look(false).await?;
         for _ in 0..ATTEMPTS {
-            let (staged, reach) = self.staged().await?;
+            let (staged, hashed, reach) = self.staged().await?;
             let held = self.assembler.held();
             let upto = if held.from <= reach {
                 reach.max(held.end())
@@ -42,7 +43,12 @@ impl Receiving<'_, '_> {
             };
             let total = self.range.total();
             let lost = upto < self.assembler.at();
-            let step = self.work.rule(Input::Received { upto, total, staged })?;
+            let step = self.work.rule(Input::Received {
+                upto,
+                total,
+                staged,
+                hashed,
+            })?;
             if let Some(mut record) = step.save {
                 if let Phase::Publishing { staged, mark } = &mut record.phase
                     && let Some(upload) = &staged.upload
@@ -88,15 +94,15 @@ impl Receiving<'_, '_> {
         Err(busy("other replicas keep changing the session").into())
     }
 
-    /// What the record should list by now, with full pages written, and how far the stored bytes reach with it.
-    async fn staged(&mut self) -> Result<(Staged, u64), Stop> {
+    /// What the record should list by now, with full pages written, the digest of that, and how far the stored bytes reach with it.
+    async fn staged(&mut self) -> Result<(Staged, Option<Hashed>, u64), Stop> {
         let Some(view) = self.work.turn.view.as_ref() else {
             return Err(Refused::SessionNotFound.into());
         };
         let Some(mut staged) = view.session.record.staged().cloned() else {
             // No record will name an upload of this turn any more.
             self.unnamed = true;
-            return Ok((Staged::default(), view.session.end()));
+            return Ok((Staged::default(), None, view.session.end()));
         };
         if staged.upload.is_some() && staged.upload != self.upload {
             // A newer record names another upload: ours can never be recorded, so it may be aborted.
@@ -109,11 +115,22 @@ impl Receiving<'_, '_> {
             self.unnamed = false;
             self.upload.clone_from(&staged.upload);
         }
-        for (part, id) in &self.landed {
-            if part.from == staged.end() {
+        let is_digested = view.session.record.hashed.is_some();
+        let mut hashed = view.session.record.hashed_to(&staged).cloned();
+        for landed in &self.landed {
+            if landed.part.from == staged.end() {
                 staged.upload.clone_from(&self.upload);
-                staged.parts.push(RecordedPart(id.clone(), part.to));
+                staged.parts.push(RecordedPart(landed.id.clone(), landed.part.to));
+                // What another replica listed before it may be other bytes than those that were hashed here.
+                let follows = landed
+                    .stretch
+                    .as_ref()
+                    .filter(|stretch| Some(&stretch.before) == hashed.as_ref());
+                hashed = follows.map(|stretch| stretch.after.clone());
             }
+        }
+        if is_digested && hashed.is_none() {
+            warn!(session = %self.work.id, key = %self.work.key, "the digest of the file is given up: parts were recorded without it");
         }
         let reach = view.session.tails.reach(staged.end());
         while let Some(page) = staged.full_page() {
@@ -125,7 +142,7 @@ impl Receiving<'_, '_> {
                 .await?;
             staged.turn_page(name);
         }
-        Ok((staged, reach))
+        Ok((staged, hashed, reach))
     }
 
     /// The record lists the parts: the tails below their end are not needed any more.
@@ -203,6 +220,7 @@ impl Receiving<'_, '_> {
             self.work.load().await?;
             return Ok(None);
         };
+        self.work.clear_sidecar().await?;
         // A fragment that begins where this process knows the end to be came here without a look: another replica may have
         // published it before, and somebody may have taken the file since.
         let Some(by) = self.work.deadline().await? else {
@@ -213,9 +231,14 @@ impl Receiving<'_, '_> {
         };
         let before = view.session.record.condition().clone();
         let terms = Terms { before: &before, by };
+        let sha256 = match view.session.record.hashed {
+            Some(_) => Some(digest_of(&chunks).await),
+            None => None,
+        };
         let store = &self.work.place.store;
-        let done = match store.put_file(&self.work.file(), self.work.id, chunks, terms).await {
-            Ok(tag) => Input::Published(tag),
+        let file = self.work.file();
+        let done = match store.put_digested(&file, self.work.id, chunks, sha256, terms).await {
+            Ok(Filed { tag, sha256 }) => Input::Published { tag, sha256 },
             Err(Error::Conflict) => Input::Displaced,
             Err(error) => return Err(error.into()),
         };
