@@ -439,7 +439,13 @@ impl StoreOfRoute {
 /// The bounds on clients, as far as the system lets us have them.
 fn upstreams(settings: &GatewayRouteSettings) -> Option<Arc<Upstreams>> {
     let origins: Vec<_> = settings.upstream.iter().chain(&settings.upstreams).cloned().collect();
-    (!origins.is_empty()).then(|| Arc::new(Upstreams::new(origins)))
+    let health = settings.upstream_health_path.as_ref();
+    (!origins.is_empty()).then(|| {
+        Arc::new(Upstreams::new(
+            origins,
+            health.and_then(|path| path.parse().ok()).as_ref(),
+        ))
+    })
 }
 
 fn limits(settings: &Settings) -> Limits {

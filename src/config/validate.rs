@@ -219,6 +219,14 @@ impl Check<'_> {
         }
         self.places_of_files(index, route);
         let upload = &route.upload;
+        if let Some(path) = &route.gateway.upstream_health_path {
+            if !path.starts_with('/') || path.parse::<http::Uri>().is_err() {
+                let reason = format!("{path:?} is not a path that begins with \"/\", as in a URL");
+                self.report(&key("upstream_health_path"), reason);
+            } else if route.gateway.upstream.is_none() && route.gateway.upstreams.is_empty() {
+                self.warn(&key("upstream_health_path"), "is not used: there is no `upstream`");
+            }
+        }
         if upload.passes_packets_on() && route.gateway.upstream.is_none() && route.gateway.upstreams.is_empty() {
             self.report(&key("upload"), "\"proxy\" needs an `upstream`");
         }

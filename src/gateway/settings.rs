@@ -103,5 +103,9 @@ settings! {
         /// five seconds.
         #[example = "[\"http://10.0.0.1:8080\", \"http://10.0.0.2:8080\"]"]
         pub upstreams: Vec<HttpOrigin> = Vec::new(),
+        /// Path that these servers are asked for every five seconds (GET), to be passed over until they answer 2xx or 3xx. Without it, one is
+        /// well when it takes a connection. When none is well, all are tried.
+        #[example = "\"/healthz\""]
+        pub upstream_health_path: Option<String> = None,
     }
 }

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use http::Uri;
+use http::header::HOST;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::lb::discovery::ServiceDiscovery;
-use pingora::lb::health_check::HealthCheck;
+use pingora::lb::health_check::{HealthCheck, HttpHealthCheck};
 use pingora::lb::selection::RoundRobin;
 use pingora::lb::{Backend, Backends, LoadBalancer};
 use pingora::proxy::Session;
@@ -41,12 +43,18 @@ pub struct Upstreams {
 }
 
 impl Upstreams {
-    /// These servers, in turn. None is looked up before it is needed.
-    pub fn new(origins: Vec<HttpOrigin>) -> Self {
+    /// These servers, in turn. None is looked up before it is needed. One is well when it answers a GET of `health`, a path and query, with 2xx
+    /// or 3xx; without such a path, when it takes a connection.
+    pub fn new(origins: Vec<HttpOrigin>, health: Option<&Uri>) -> Self {
         let (are_several, speak_tls) = (origins.len() > 1, origins.iter().any(HttpOrigin::tls));
+        let check: Option<Box<dyn HealthCheck + Send + Sync>> = match health {
+            Some(path) => Some(Box::new(Answers::at(path, &origins))),
+            None if are_several => Some(Box::new(TakesConnections)),
+            None => None,
+        };
         let mut backends = Backends::new(Box::new(Names(origins)));
-        if are_several {
-            backends.set_health_check(Box::new(TakesConnections));
+        if let Some(check) = check {
+            backends.set_health_check(check);
         }
         Self {
             balancer: LoadBalancer::from_backends(backends),
@@ -174,6 +182,44 @@ impl HealthCheck for TakesConnections {
             .or_err(ErrorType::ConnectTimedout, "no connection in time")?
             .or_err(ErrorType::ConnectError, "no connection")?;
         Ok(())
+    }
+
+    fn health_threshold(&self, _success: bool) -> usize {
+        1
+    }
+}
+
+/// A server is well when it says so.
+struct Answers(HashMap<HttpOrigin, HttpHealthCheck>);
+
+impl Answers {
+    fn at(path: &Uri, origins: &[HttpOrigin]) -> Self {
+        let check = |origin: &HttpOrigin| {
+            let mut check = HttpHealthCheck::new(bare(origin), origin.tls());
+            check.req.set_uri(path.clone());
+            // A name with a port: several servers may be told apart by it. What an origin is made of, a header takes.
+            let named = format!("{}:{}", origin.host(), origin.port());
+            let _ = check.req.insert_header(HOST, named);
+            check.peer_template.options.connection_timeout = Some(ROUND);
+            check.peer_template.options.total_connection_timeout = Some(ROUND);
+            check.peer_template.options.read_timeout = Some(ROUND);
+            check.validator = Some(Box::new(|answer| match answer.status.as_u16() {
+                200..=399 => Ok(()),
+                other => Error::e_explain(ErrorType::HTTPStatus(other), "the server is not well"),
+            }));
+            (origin.clone(), check)
+        };
+        Self(origins.iter().map(check).collect())
+    }
+}
+
+#[async_trait]
+impl HealthCheck for Answers {
+    async fn check(&self, target: &Backend) -> pingora::Result<()> {
+        match target.ext.get::<HttpOrigin>().and_then(|origin| self.0.get(origin)) {
+            Some(check) => check.check(target).await,
+            None => Ok(()),
+        }
     }
 
     fn health_threshold(&self, _success: bool) -> usize {

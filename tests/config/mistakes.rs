@@ -112,6 +112,9 @@ a_token_that_is_soon_guessed: "[server]\nadmin_token = \"hunter2\"\n" =>
         "[[routes]]\npath = \"/\"\nstore = \"./x\"\n[routes.notify]\nmode = \"value\"\nurl = \"http://a\"\n[routes.events]\nmode = \"binary\"\nurl = \"http://a\"\n" =>
         ["gateway.toml:8:8: routes[0].events.mode: a route with a server application has no events: the application is told of each file, and \
           of nothing else"];
+    a_health_path_that_is_none:
+        "[[routes]]\npath = \"/\"\nstore = \"./x\"\nupstream = \"http://a\"\nupstream_health_path = \"healthz\"\n" =>
+        ["gateway.toml:5:24: routes[0].upstream_health_path: \"healthz\" is not a path that begins with \"/\", as in a URL"];
     a_digest_beside_the_file_that_nobody_takes:
         "[[routes]]\npath = \"/\"\nstore = \"./x\"\nchecksum_sidecar = true\n" =>
         ["gateway.toml:4:20: routes[0].checksum_sidecar: needs checksum = \"sha256\""];

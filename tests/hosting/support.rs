@@ -160,7 +160,15 @@ pub(crate) fn upstreams(addresses: &[SocketAddr]) -> Arc<Upstreams> {
     let origins = addresses
         .iter()
         .map(|address| format!("http://{address}").parse().expect("an origin"));
-    Arc::new(Upstreams::new(origins.collect()))
+    Arc::new(Upstreams::new(origins.collect(), None))
+}
+
+/// The same, and they are asked how they are.
+pub(crate) fn upstreams_asked_at(path: &'static str, addresses: &[SocketAddr]) -> Arc<Upstreams> {
+    let origins = addresses
+        .iter()
+        .map(|address| format!("http://{address}").parse().expect("an origin"));
+    Arc::new(Upstreams::new(origins.collect(), Some(&path.parse().expect("a path"))))
 }
 
 /// Waits until `done`, which is asked again and again.

@@ -2,18 +2,22 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use bits_gateway::gateway::{Limits, MethodOverride, Route};
 use bits_gateway::upload::Taking;
 
-use crate::support::{House, PATIENCE, PROTOCOL, fragment, packet, ping, route, until, upstreams};
+use crate::support::{House, PATIENCE, PROTOCOL, fragment, packet, ping, route, until, upstreams, upstreams_asked_at};
 
 /// A web server that tells its name and what it was asked, until the test is over.
 struct WebServer {
     address: SocketAddr,
     heads: Receiver<String>,
+    /// It answers 503 to who asks how it is.
+    is_ill: Arc<AtomicBool>,
 }
 
 impl WebServer {
@@ -24,13 +28,15 @@ impl WebServer {
     fn at(listener: TcpListener, name: &'static str) -> Self {
         let address = listener.local_addr().expect("bound");
         let (tell, heads) = channel();
+        let is_ill = Arc::new(AtomicBool::new(false));
+        let health = Arc::clone(&is_ill);
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let tell = tell.clone();
-                thread::spawn(move || serve(stream.expect("a connection"), name, &tell));
+                let (tell, health) = (tell.clone(), Arc::clone(&health));
+                thread::spawn(move || serve(stream.expect("a connection"), name, &tell, &health));
             }
         });
-        Self { address, heads }
+        Self { address, heads, is_ill }
     }
 
     fn head(&self) -> String {
@@ -39,8 +45,14 @@ impl WebServer {
 }
 
 /// Answers until the connection ends; one that asks for it is an echo from then on.
-fn serve(mut stream: TcpStream, name: &str, tell: &Sender<String>) {
+fn serve(mut stream: TcpStream, name: &str, tell: &Sender<String>, is_ill: &AtomicBool) {
     while let Some(head) = read_head(&mut stream) {
+        if head.starts_with("GET /healthz?deep=1 HTTP/1.1\r\n") {
+            let status = if is_ill.load(Ordering::Relaxed) { 503 } else { 204 };
+            let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n");
+            stream.write_all(answer.as_bytes()).expect("taken");
+            continue;
+        }
         let is_upgrade = head.to_ascii_lowercase().contains("\r\nupgrade: ");
         // Nobody listens any more when the test is over.
         let _ = tell.send(head);
@@ -142,6 +154,39 @@ fn a_server_that_comes_up_later_gets_its_share() {
     let _late = WebServer::at(TcpListener::bind(address).expect("still free"), "late");
     until("it is found", || {
         client.send(get("")).answer().header("X-Name") == Some("late")
+    });
+}
+
+#[test]
+fn a_server_that_says_that_it_is_ill_is_passed_over_until_it_is_well() {
+    let (ill, well) = (WebServer::begin("ill"), WebServer::begin("well"));
+    ill.is_ill.store(true, Ordering::Relaxed);
+    let route = Route {
+        upstream: Some(upstreams_asked_at("/healthz?deep=1", &[ill.address, well.address])),
+        ..route("/up/")
+    };
+    let house = House::serving(Limits::default(), vec![route]);
+    let mut client = house.connect();
+    let mut names = || -> Vec<String> {
+        let mut name = || {
+            client
+                .send(get(""))
+                .answer()
+                .header("X-Name")
+                .expect("its name")
+                .to_owned()
+        };
+        vec![name(), name(), name(), name()]
+    };
+    until("it is noticed", || names().iter().all(|name| name == "well"));
+    ill.is_ill.store(false, Ordering::Relaxed);
+    until("it is noticed", || names().iter().any(|name| name == "ill"));
+    // When nobody is well, somebody may be by now.
+    ill.is_ill.store(true, Ordering::Relaxed);
+    well.is_ill.store(true, Ordering::Relaxed);
+    until("both are asked all the same", || {
+        let names = names();
+        names.iter().any(|name| name == "ill") && names.iter().any(|name| name == "well")
     });
 }
 
