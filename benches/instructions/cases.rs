@@ -122,6 +122,7 @@ fn received(times: u64) {
             upto: 808 * MIB,
             total: 1024 * MIB,
             staged: staged.clone(),
+            hashed: None,
         };
         drop(black_box(step(black_box(&session), input, &LIMITS)));
     }
