@@ -23,7 +23,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Route as RouteSettings, Settings};
 use crate::download::Downloads;
 use crate::gateway::{
-    BindError, Door, Gateway, Limits, Parts, Route, RouteSettings as GatewayRouteSettings, Upstreams, raise_open_files,
+    Authorities, AuthoritiesError, BindError, Door, Gateway, Limits, Parts, Route,
+    RouteSettings as GatewayRouteSettings, Upstreams, raise_open_files,
 };
 use crate::metrics::Metrics;
 use crate::notify::{Herald, Messenger, Setup};
@@ -85,6 +86,14 @@ pub enum Failed {
         /// Why.
         cause: Setup,
     },
+    /// The web servers behind it cannot be believed.
+    #[error("the route {route} cannot be served: upstream_ca_file: {cause}")]
+    Upstream {
+        /// The route.
+        route: String,
+        /// Why.
+        cause: AuthoritiesError,
+    },
     /// A store lacks what sessions rest on.
     #[error("the route {route} cannot be served from {store}: {cause}")]
     Unfit {
@@ -106,7 +115,7 @@ impl Failed {
         match self {
             Self::Bind(_) | Self::System(_) => exit::UNAVAILABLE,
             Self::Open { cause, .. } => exit::of(cause),
-            Self::Unfit { .. } | Self::Unheard { .. } => exit::CONFIG,
+            Self::Unfit { .. } | Self::Unheard { .. } | Self::Upstream { .. } => exit::CONFIG,
         }
     }
 }
@@ -202,7 +211,7 @@ impl App {
             .iter()
             .zip(&stores)
             .map(|(route, store)| store.route(route))
-            .collect();
+            .collect::<Result<_, _>>()?;
         let health = Arc::new(Health::new(stores.iter().map(|store| store.health.clone()).collect()));
         let gateway = Gateway::new(Parts {
             limits,
@@ -380,22 +389,26 @@ impl StoreOfRoute {
         })
     }
 
-    fn route(&self, settings: &RouteSettings) -> Route {
+    fn route(&self, settings: &RouteSettings) -> Result<Route, Failed> {
         let host_id = settings.gateway.host_id.as_ref().map(|host| HostId {
             host: host.clone(),
             fallback_timeout: Some(settings.gateway.host_id_fallback_timeout),
         });
-        Route {
+        let upstream = upstreams(&settings.gateway).map_err(|cause| Failed::Upstream {
+            route: self.place.route.clone(),
+            cause,
+        })?;
+        Ok(Route {
             place: Arc::clone(&self.place),
             host: settings.gateway.host.clone(),
             host_id,
             upload: settings.upload.taking,
             method_override: settings.gateway.method_override,
             download: settings.download.enabled,
-            upstream: upstreams(&settings.gateway),
+            upstream,
             open: Arc::clone(&self.health.open),
             trouble: Arc::clone(&self.health.trouble),
-        }
+        })
     }
 
     /// Probes the store until it answers, with growing pauses; then packets are let through to it.
@@ -436,18 +449,19 @@ impl StoreOfRoute {
     }
 }
 
-/// The bounds on clients, as far as the system lets us have them.
-fn upstreams(settings: &GatewayRouteSettings) -> Option<Arc<Upstreams>> {
+fn upstreams(settings: &GatewayRouteSettings) -> Result<Option<Arc<Upstreams>>, AuthoritiesError> {
     let origins: Vec<_> = settings.upstream.iter().chain(&settings.upstreams).cloned().collect();
+    if origins.is_empty() {
+        return Ok(None);
+    }
     let health = settings.upstream_health_path.as_ref();
-    (!origins.is_empty()).then(|| {
-        Arc::new(Upstreams::new(
-            origins,
-            health.and_then(|path| path.parse().ok()).as_ref(),
-        ))
-    })
+    let health = health.and_then(|path| path.parse().ok());
+    let authorities = settings.upstream_ca_file.as_ref();
+    let authorities = authorities.map(|file| Authorities::load(file.as_ref())).transpose()?;
+    Ok(Some(Arc::new(Upstreams::new(origins, health.as_ref(), authorities))))
 }
 
+/// The bounds on clients, as far as the system lets us have them.
 fn limits(settings: &Settings) -> Limits {
     let wanted = u64::from(settings.limits.gateway.connections);
     // A client has a socket, and one who sends to a local directory a file at times.

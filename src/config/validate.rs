@@ -10,8 +10,8 @@ use crate::notify::events::settings::Mode as EventMode;
 use crate::notify::settings::Mode as NotifyMode;
 use crate::store::Settings as StoreSettings;
 use crate::telemetry;
-use crate::units::ByteSize;
 use crate::units::knob::{Place, Problem};
+use crate::units::{ByteSize, HttpOrigin};
 use crate::upload::Settings as UploadSettings;
 
 /// The parts that every store takes.
@@ -219,6 +219,10 @@ impl Check<'_> {
         }
         self.places_of_files(index, route);
         let upload = &route.upload;
+        let mut servers = route.gateway.upstream.iter().chain(&route.gateway.upstreams);
+        if route.gateway.upstream_ca_file.is_some() && !servers.any(HttpOrigin::tls) {
+            self.report(&key("upstream_ca_file"), "is not used: no server is reached by https");
+        }
         if let Some(path) = &route.gateway.upstream_health_path {
             if !path.starts_with('/') || path.parse::<http::Uri>().is_err() {
                 let reason = format!("{path:?} is not a path that begins with \"/\", as in a URL");

@@ -6,6 +6,7 @@
 
 mod announced;
 mod answer;
+mod authorities;
 mod body;
 mod connection;
 mod desk;
@@ -26,6 +27,7 @@ mod slabs;
 mod upstream;
 mod visit;
 
+pub use authorities::{Authorities, AuthoritiesError};
 pub use limits::Limits;
 pub use listener::{BindError, Door, raise_open_files};
 pub use packets::{Clerk, Destination, PacketHead, Reply};
@@ -268,13 +270,17 @@ fn table(routes: Vec<Route>) -> Routes<Arc<Route>> {
 }
 
 fn engine_settings(threads: usize, upstreams: &[Arc<Upstreams>]) -> ServerConf {
-    let speaks_tls = upstreams.iter().any(|upstreams| upstreams.speak_tls());
+    let believes_the_machine = upstreams.iter().any(|upstreams| upstreams.believe_the_machine());
     ServerConf {
         threads,
         max_retries: upstream::ATTEMPTS,
         // The engine reads the certificates of the system at start and panics where one of them is broken: only who needs
         // them shall depend on that.
-        ca_file: if speaks_tls { None } else { Some("/dev/null".to_owned()) },
+        ca_file: if believes_the_machine {
+            None
+        } else {
+            Some("/dev/null".to_owned())
+        },
         ..ServerConf::default()
     }
 }

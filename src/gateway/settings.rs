@@ -97,7 +97,7 @@ settings! {
         /// "created": as "on", and a new session is answered 201 then, as some of them expect.
         pub method_override: MethodOverride = MethodOverride::Off,
         /// Web server to which requests go that are neither BITS uploads nor downloads of this route. Without it they are refused.
-        #[example = "\"http://backend:8080\""]
+        #[example = "\"https://backend:8443\""]
         pub upstream: Option<HttpOrigin> = None,
         /// Further web servers, which get requests in turn with `upstream`. One that takes no connection is passed over, and asked again every
         /// five seconds.
@@ -107,5 +107,8 @@ settings! {
         /// well when it takes a connection. When none is well, all are tried.
         #[example = "\"/healthz\""]
         pub upstream_health_path: Option<String> = None,
+        /// Certificates (PEM) of the authorities that are believed when these servers are https. Without it, those of this machine.
+        #[example = "\"/etc/bits-gateway/upstream-ca.pem\""]
+        pub upstream_ca_file: Option<String> = None,
     }
 }

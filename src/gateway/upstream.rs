@@ -21,6 +21,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::watch;
 use tokio::time::{interval, timeout};
 
+use super::authorities::Authorities;
 use super::forwarded::{Origin, hops, told};
 use crate::units::HttpOrigin;
 
@@ -39,16 +40,19 @@ pub(super) const ATTEMPTS: usize = 4;
 /// The web servers behind a route.
 pub struct Upstreams {
     balancer: LoadBalancer<RoundRobin>,
-    speak_tls: bool,
+    authorities: Option<Authorities>,
+    believe_the_machine: bool,
 }
 
 impl Upstreams {
     /// These servers, in turn. None is looked up before it is needed. One is well when it answers a GET of `health`, a path and query, with 2xx
-    /// or 3xx; without such a path, when it takes a connection.
-    pub fn new(origins: Vec<HttpOrigin>, health: Option<&Uri>) -> Self {
-        let (are_several, speak_tls) = (origins.len() > 1, origins.iter().any(HttpOrigin::tls));
+    /// or 3xx; without such a path, when it takes a connection. Those that speak https are believed when `authorities` vouch for them, without
+    /// any when those of this machine do.
+    pub fn new(origins: Vec<HttpOrigin>, health: Option<&Uri>, authorities: Option<Authorities>) -> Self {
+        let are_several = origins.len() > 1;
+        let believe_the_machine = authorities.is_none() && origins.iter().any(HttpOrigin::tls);
         let check: Option<Box<dyn HealthCheck + Send + Sync>> = match health {
-            Some(path) => Some(Box::new(Answers::at(path, &origins))),
+            Some(path) => Some(Box::new(Answers::at(path, &origins, authorities.as_ref()))),
             None if are_several => Some(Box::new(TakesConnections)),
             None => None,
         };
@@ -58,13 +62,14 @@ impl Upstreams {
         }
         Self {
             balancer: LoadBalancer::from_backends(backends),
-            speak_tls,
+            authorities,
+            believe_the_machine,
         }
     }
 
-    /// Whether any of them speaks `https`.
-    pub(super) const fn speak_tls(&self) -> bool {
-        self.speak_tls
+    /// Whether any of them is believed by the authorities of this machine.
+    pub(super) const fn believe_the_machine(&self) -> bool {
+        self.believe_the_machine
     }
 
     /// Keeps addresses and health fresh until `closed` says so.
@@ -98,7 +103,11 @@ impl Upstreams {
             .select_with(b"", count, |backend, is_well| is_well && is_new(backend))
             .or_else(|| self.balancer.select_with(b"", count, |backend, _| is_new(backend)))
             .ok_or_else(|| Error::explain(ErrorType::ConnectError, "no server takes the request"))?;
-        Ok(Box::new(peer(&next)?))
+        let mut peer = peer(&next)?;
+        if let Some(authorities) = &self.authorities {
+            authorities.judge(&mut peer);
+        }
+        Ok(Box::new(peer))
     }
 
     /// Whether there is a server that was not tried yet.
@@ -193,7 +202,7 @@ impl HealthCheck for TakesConnections {
 struct Answers(HashMap<HttpOrigin, HttpHealthCheck>);
 
 impl Answers {
-    fn at(path: &Uri, origins: &[HttpOrigin]) -> Self {
+    fn at(path: &Uri, origins: &[HttpOrigin], authorities: Option<&Authorities>) -> Self {
         let check = |origin: &HttpOrigin| {
             let mut check = HttpHealthCheck::new(bare(origin), origin.tls());
             check.req.set_uri(path.clone());
@@ -203,6 +212,9 @@ impl Answers {
             check.peer_template.options.connection_timeout = Some(ROUND);
             check.peer_template.options.total_connection_timeout = Some(ROUND);
             check.peer_template.options.read_timeout = Some(ROUND);
+            if let Some(authorities) = authorities {
+                authorities.judge(&mut check.peer_template);
+            }
             check.validator = Some(Box::new(|answer| match answer.status.as_u16() {
                 200..=399 => Ok(()),
                 other => Error::e_explain(ErrorType::HTTPStatus(other), "the server is not well"),

@@ -115,6 +115,9 @@ a_token_that_is_soon_guessed: "[server]\nadmin_token = \"hunter2\"\n" =>
     a_health_path_that_is_none:
         "[[routes]]\npath = \"/\"\nstore = \"./x\"\nupstream = \"http://a\"\nupstream_health_path = \"healthz\"\n" =>
         ["gateway.toml:5:24: routes[0].upstream_health_path: \"healthz\" is not a path that begins with \"/\", as in a URL"];
+    authorities_of_no_upstream_by_https:
+        "[[routes]]\npath = \"/\"\nstore = \"./x\"\nupstream = \"http://a\"\nupstream_ca_file = \"ca.pem\"\n" =>
+        ["gateway.toml:5:20: routes[0].upstream_ca_file: is not used: no server is reached by https"];
     a_digest_beside_the_file_that_nobody_takes:
         "[[routes]]\npath = \"/\"\nstore = \"./x\"\nchecksum_sidecar = true\n" =>
         ["gateway.toml:4:20: routes[0].checksum_sidecar: needs checksum = \"sha256\""];
@@ -278,7 +281,7 @@ a_token_that_is_soon_guessed: "[server]\nadmin_token = \"hunter2\"\n" =>
     columns_count_characters: "[[routes]]\npath = \"/ü\"\nstore = \"./ü\"\nhost = \"ä\"\n# ü\n\"ö\" = \"ü\"\n" =>
         [
             "gateway.toml:6:1: routes[0].ö: unknown key, known here: path, host, host_id, host_id_fallback_timeout, method_override, upstream, \
-             upstreams, upstream_health_path, store, \
+             upstreams, upstream_health_path, upstream_ca_file, store, \
              staging, reserved_prefix, multipart_lifetime, store_options, upload, overwrite, max_upload_size, max_fragment_size, \
              session_timeout, closed_session_memory, part_size, durability, coordination, checksum, checksum_sidecar, download, \
               notify, events",

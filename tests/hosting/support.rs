@@ -160,7 +160,7 @@ pub(crate) fn upstreams(addresses: &[SocketAddr]) -> Arc<Upstreams> {
     let origins = addresses
         .iter()
         .map(|address| format!("http://{address}").parse().expect("an origin"));
-    Arc::new(Upstreams::new(origins.collect(), None))
+    Arc::new(Upstreams::new(origins.collect(), None, None))
 }
 
 /// The same, and they are asked how they are.
@@ -168,7 +168,11 @@ pub(crate) fn upstreams_asked_at(path: &'static str, addresses: &[SocketAddr]) -
     let origins = addresses
         .iter()
         .map(|address| format!("http://{address}").parse().expect("an origin"));
-    Arc::new(Upstreams::new(origins.collect(), Some(&path.parse().expect("a path"))))
+    Arc::new(Upstreams::new(
+        origins.collect(),
+        Some(&path.parse().expect("a path")),
+        None,
+    ))
 }
 
 /// Waits until `done`, which is asked again and again.

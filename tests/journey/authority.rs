@@ -1,23 +1,25 @@
-//! Stores behind TLS with a certificate that no public authority has signed.
+//! Stores and web servers behind TLS with a certificate that no public authority has signed.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
+use bits_gateway::client::raw::{Packet, exchange};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tempfile::TempDir;
 
-use crate::support::{Config, program};
+use crate::support::{Config, Gateway, program};
 
 #[test]
 fn a_private_authority_is_trusted_when_ssl_cert_file_names_it() {
     let folder = tempfile::tempdir().expect("a folder");
-    let port = serve_refusals(certificate(&folder));
+    let (port, _) = serve_refusals(certificate(&folder));
     let store =
         format!("store = \"s3://bucket\"\n[routes.store_options]\naws_endpoint = \"https://127.0.0.1:{port}\"\n");
     let keys = "aws_access_key_id = \"a\"\naws_secret_access_key = \"b\"\naws_region = \"us-east-1\"\n";
@@ -43,6 +45,60 @@ fn a_private_authority_is_trusted_when_ssl_cert_file_names_it() {
     assert!(
         unheard.contains("s3://bucket: ") && unheard.contains("invalid peer certificate"),
         "{unheard}"
+    );
+}
+
+#[tokio::test]
+async fn a_web_server_behind_a_route_is_believed_by_the_authority_of_the_route_alone() {
+    let (ours, others) = (
+        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("a folder"),
+    );
+    let (port, heard) = serve_refusals(certificate(&ours));
+    certificate(&others);
+    let behind = |path: &str, authority: &TempDir, more: &str| {
+        let (store, file) = (authority.path().join("files"), authority.path().join("server.pem"));
+        let server = format!("upstream = \"https://127.0.0.1:{port}\"\nupstream_ca_file = {file:?}\n{more}");
+        format!("[[routes]]\npath = \"{path}\"\nstore = {store:?}\n{server}\n")
+    };
+    let believed = behind("/ours/", &ours, "upstream_health_path = \"/healthz\"");
+    let not_believed = behind("/others/", &others, "");
+    let config = Config::from(Config::new().text().to_owned() + &believed + &not_believed);
+    let gateway = Gateway::start(&config).await;
+    let status = async |path: &str| {
+        let answer = exchange(gateway.address, Packet::new("GET", path), b"").await;
+        answer.expect("an answer").status
+    };
+    assert_eq!(status("/ours/a").await, 403);
+    // The connection that was just made to that very server is none for a route that does not believe it.
+    assert_eq!(status("/others/a").await, 502);
+    assert_eq!(status("/ours/b").await, 403);
+    let mut asked: Vec<_> = heard.try_iter().collect();
+    asked.sort();
+    asked.dedup();
+    assert_eq!(
+        asked,
+        ["GET /healthz HTTP/1.1", "GET /ours/a HTTP/1.1", "GET /ours/b HTTP/1.1"]
+    );
+}
+
+#[test]
+fn an_authority_that_vouches_for_nobody_ends_the_program_with_78_and_a_sentence_that_says_why() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("absent.pem");
+    let route = format!(
+        "store = {:?}\nupstream = \"https://127.0.0.1:1\"\nupstream_ca_file = {file:?}\n",
+        folder.path().join("files")
+    );
+    let config = Config::new().route("/up/", &route).write(folder.path());
+    let output = program().args(["serve", "--config"]).arg(&config).output();
+    let output = output.expect("the program was built");
+    assert_eq!(output.status.code(), Some(78));
+    let told = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    let why = "the route /up/ cannot be served: upstream_ca_file: ";
+    assert!(
+        told.contains(why) && told.contains("absent.pem cannot be read: No such file"),
+        "{told}"
     );
 }
 
@@ -88,37 +144,46 @@ pub(crate) fn certificate(folder: &TempDir) -> ServerConfig {
         .expect("a key that fits")
 }
 
-/// A server that knows nobody, until the test is over: every request that comes through TLS is answered with 403. Its port.
-fn serve_refusals(config: ServerConfig) -> u16 {
+/// A server that knows nobody, until the test is over: every request that comes through TLS is answered with 403. Its port, and the first
+/// line of each request.
+fn serve_refusals(config: ServerConfig) -> (u16, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("its address").port();
     let config = Arc::new(config);
+    let (tell, heard) = channel();
     thread::spawn(move || {
         for socket in listener.incoming().map_while(Result::ok) {
             let session = ServerConnection::new(Arc::clone(&config)).expect("a session");
+            let tell = tell.clone();
             // A client that does not trust it goes away in the middle.
-            thread::spawn(move || drop(refuse(StreamOwned::new(session, socket))));
+            thread::spawn(move || drop(refuse(StreamOwned::new(session, socket), &tell)));
         }
     });
-    port
+    (port, heard)
 }
 
-fn refuse(stream: StreamOwned<ServerConnection, TcpStream>) -> io::Result<()> {
+fn refuse(stream: StreamOwned<ServerConnection, TcpStream>, tell: &Sender<String>) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
-    let mut length = 0;
-    let mut line = String::new();
-    while stream.read_line(&mut line)? > 2 {
-        if let Some((name, value)) = line.split_once(": ")
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.trim_end().parse().unwrap_or_default();
+    loop {
+        let (mut line, mut length) = (String::new(), 0);
+        if stream.read_line(&mut line)? == 0 {
+            return Ok(());
         }
-        line.clear();
+        // Nobody listens any more when the test is over.
+        let _ = tell.send(line.trim_end().to_owned());
+        while line != "\r\n" {
+            line.clear();
+            stream.read_line(&mut line)?;
+            if let Some((name, value)) = line.split_once(": ")
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                length = value.trim_end().parse().unwrap_or_default();
+            }
+        }
+        io::copy(&mut stream.by_ref().take(length), &mut io::sink())?;
+        stream
+            .get_mut()
+            .write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")?;
+        stream.get_mut().flush()?;
     }
-    // What is not read would take the answer with it when the connection closes.
-    io::copy(&mut stream.by_ref().take(length), &mut io::sink())?;
-    let mut stream = stream.into_inner();
-    stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")?;
-    stream.conn.send_close_notify();
-    stream.flush()
 }
