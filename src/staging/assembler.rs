@@ -55,6 +55,23 @@ impl Piece {
         }
     }
 
+    /// The bytes from `offset` on, shared with this piece.
+    pub fn since(&self, offset: u64) -> Self {
+        let mut begin = self.from;
+        let whole = self.chunks.iter().take_while(|chunk| {
+            let end = begin + chunk.len() as u64;
+            let is_below = end <= offset;
+            if is_below {
+                begin = end;
+            }
+            is_below
+        });
+        let whole = whole.count();
+        let mut rest = Self::new(begin, self.chunks.get(whole..).unwrap_or_default().to_vec());
+        rest.skip_to(offset);
+        rest
+    }
+
     /// Forgets the bytes below `offset`.
     pub fn skip_to(&mut self, offset: u64) {
         let mut skip = offset.saturating_sub(self.from).min(self.len);
@@ -200,7 +217,10 @@ mod tests {
             }
             let all = piece.chunks.concat();
             let end = piece.end();
+            let since = piece.since(to);
+            prop_assert_eq!(piece.chunks.concat(), &all[..]);
             piece.skip_to(to);
+            prop_assert_eq!((since.from, since.len(), since.chunks.concat()), (piece.from, piece.len(), piece.chunks.concat()));
             let dropped = usize::try_from(to.saturating_sub(from)).unwrap().min(all.len());
             prop_assert_eq!(piece.chunks.concat(), &all[dropped..]);
             prop_assert_eq!(piece.end(), end);

@@ -180,8 +180,7 @@ impl Receiving<'_, '_> {
             view.volatile = true;
             return Ok(true);
         }
-        let mut tail = self.assembler.held().clone();
-        tail.skip_to(from);
+        let tail = self.assembler.held().since(from);
         view.littered = true;
         match self.work.place.store.create_tail(self.work.id, from, tail.chunks).await {
             Ok(()) => {
