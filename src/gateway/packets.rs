@@ -188,20 +188,20 @@ impl Clerk {
             return Err(Trouble::NotReady.into());
         }
         let place = &route.place;
+        // Large futures, all of them: what only pings, waits or downloads shall not carry room for them around.
         let ack = match packet {
             Packet::Ping => Ack::pong(),
             Packet::CreateSession => {
-                let id = self.uploads.create(place, asked.clone()).await?;
+                let id = Box::pin(self.uploads.create(place, asked.clone())).await?;
                 return Ok((Ack::created(&id, route.host_id.as_ref()), Some(id)));
             }
-            // By far the largest of these futures: what waits or pings shall not make room for it.
             Packet::Fragment(fragment) => Box::pin(self.take(route, asked, fragment, body)).await?,
             Packet::CloseSession(sent) => {
-                self.uploads.close(place, asked, sent.id).await?;
+                Box::pin(self.uploads.close(place, asked, sent.id)).await?;
                 Ack::closed(sent)
             }
             Packet::CancelSession(sent) => {
-                self.uploads.cancel(place, asked, sent.id).await?;
+                Box::pin(self.uploads.cancel(place, asked, sent.id)).await?;
                 Ack::cancelled(sent)
             }
         };

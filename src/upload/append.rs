@@ -4,6 +4,7 @@ mod hashing;
 mod keep;
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -188,7 +189,7 @@ impl<'w, 'a> Receiving<'w, 'a> {
     async fn record_in_time(&mut self) -> Result<Answer, Stop> {
         self.work.since = Uptime::now();
         let within = self.work.place.answer_within();
-        let recorded = in_time(within, async { Ok(self.record().await) }).await;
+        let recorded = in_time(within, pin!(async { Ok(self.record().await) })).await;
         recorded.unwrap_or_else(|late| {
             self.work.forget_what_may_have_changed();
             Err(late.into())

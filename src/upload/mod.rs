@@ -26,6 +26,7 @@ mod work;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -118,7 +119,7 @@ impl Uploads {
     /// [`Refused::Exists`] when the destination exists and may not be replaced, [`Refused::InvalidArgument`] when it
     /// cannot be a file, or trouble with the store.
     pub async fn create(&self, place: &Arc<Place>, asked: Asked) -> Result<SessionId, Refused> {
-        in_time(ANSWER_WITHIN, self.begin(place, asked)).await
+        in_time(ANSWER_WITHIN, pin!(self.begin(place, asked))).await
     }
 
     async fn begin(&self, place: &Arc<Place>, asked: Asked) -> Result<SessionId, Refused> {
@@ -229,7 +230,7 @@ impl Uploads {
         input: impl Fn(bool) -> Input,
     ) -> Result<(), Refused> {
         let entry = self.0.entry(place, id);
-        let ended = async {
+        let ended = pin!(async {
             let mut work = self.0.work(&entry, place, asked, id).await?;
             let answer = match work.admit().await {
                 Ok(()) => work.settle(input).await,
@@ -240,7 +241,7 @@ impl Uploads {
                 Answer::Done | Answer::Next(_) => Ok(()),
                 Answer::Refused(refusal) => Err(refused(refusal)),
             }
-        };
+        });
         let ended = in_time(place.answer_within(), ended).await;
         self.0.forget_unknown(place, id, &ended);
         ended
@@ -361,7 +362,11 @@ async fn take(work: &mut Work<'_>, range: ContentRange, body: &mut impl Body) ->
         }
         Then::Assemble | Then::Tell | Then::Copy => {
             let within = work.place.answer_within();
-            let settled = in_time(within, async { Ok(work.settle(|_| Input::Fragment(range)).await) }).await;
+            let settled = in_time(
+                within,
+                pin!(async { Ok(work.settle(|_| Input::Fragment(range)).await) }),
+            )
+            .await;
             settled.unwrap_or_else(|late| {
                 work.forget_what_may_have_changed();
                 Err(late)

@@ -1,5 +1,6 @@
 //! One packet at work: look, ask the rules, save, act, answer.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +37,10 @@ pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(180);
 
 /// Gives up what takes so long that nobody would wait for the answer. That leaves behind what a crash at the same point would, and the
 /// next packet of the session goes on from there.
-pub(super) async fn in_time<T>(within: Duration, act: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {
+pub(super) async fn in_time<T>(
+    within: Duration,
+    act: Pin<&mut impl Future<Output = Result<T, Refused>>>,
+) -> Result<T, Refused> {
     let acted = tokio::time::timeout(within, act).await;
     acted.unwrap_or_else(|_| Err(busy("the store did not do in time what the packet needs")))
 }
