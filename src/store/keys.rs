@@ -16,6 +16,9 @@ pub const DEFAULT_RESERVED: &str = ".bits-gateway/";
 /// Longest key in bytes, with the prefix of the store: what S3, GCS and Azure take.
 const LONGEST_KEY: usize = 1024;
 
+/// The longest name of a device: `CONOUT$`.
+const LONGEST_DEVICE: usize = 7;
+
 /// Longest segment in bytes: what file systems take, and every consumer that copies an upload onto one.
 const LONGEST_SEGMENT: usize = 255;
 
@@ -232,6 +235,9 @@ fn check_segment(segment: &str) -> Result<(), KeyRefused> {
 /// Whether Windows takes the segment for a device, whatever its extension.
 fn is_device(segment: &str) -> bool {
     let stem = segment.split('.').next().unwrap_or_default().trim_end_matches(' ');
+    if stem.len() > LONGEST_DEVICE {
+        return false;
+    }
     let stem = stem.to_ascii_uppercase();
     if matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$") {
         return true;
@@ -249,10 +255,29 @@ fn is_device(segment: &str) -> bool {
 /// Whether some run of segments spells `reserved`, in any letter case. Not only at the beginning: the store of another route
 /// may begin deeper in the same bucket.
 fn holds_reserved(name: &str, reserved: &str) -> bool {
+    let reserved = reserved.trim_matches('/');
+    if name.is_ascii() && reserved.is_ascii() {
+        holds_run(name, reserved)
+    } else {
+        holds_folded_run(name, reserved)
+    }
+}
+
+/// The same for names in ASCII, which nearly all are: every packet asks.
+fn holds_run(name: &str, run: &str) -> bool {
+    let begins = name.match_indices('/').map(|(slash, _)| slash + 1);
+    std::iter::once(0).chain(begins).any(|begin| {
+        let rest = name.get(begin..).unwrap_or_default();
+        let (same, next) = (rest.get(..run.len()), rest.as_bytes().get(run.len()));
+        same.is_some_and(|same| same.eq_ignore_ascii_case(run)) && matches!(next, None | Some(b'/'))
+    })
+}
+
+fn holds_folded_run(name: &str, run: &str) -> bool {
     let fold = |segment: &str| segment.to_uppercase().to_lowercase();
-    let reserved: Vec<String> = reserved.trim_matches('/').split('/').map(fold).collect();
+    let run: Vec<String> = run.split('/').map(fold).collect();
     let segments: Vec<String> = name.split('/').map(fold).collect();
-    segments.windows(reserved.len()).any(|run| run == reserved)
+    segments.windows(run.len()).any(|found| found == run)
 }
 
 /// Where things lie in the buckets of a store.
@@ -344,13 +369,13 @@ impl Layout {
 
     /// An object of a session.
     pub(super) fn object(&self, id: SessionId, name: &Name) -> Path {
-        let session = format!("{}sessions/{}", self.own, id.as_key());
+        let (own, session) = (&self.own, id.as_key());
         path(&match name {
-            Name::Record => format!("{session}/record"),
-            Name::Page(page) => format!("{session}/parts/{}", page.0),
-            Name::Tail(from) => format!("{session}/tail/{from:020}"),
-            Name::Event(kind) => format!("{session}/event/{}", kind.as_str()),
-            Name::Other(name) => format!("{session}/{name}"),
+            Name::Record => format!("{own}sessions/{session}/record"),
+            Name::Page(page) => format!("{own}sessions/{session}/parts/{}", page.0),
+            Name::Tail(from) => format!("{own}sessions/{session}/tail/{from:020}"),
+            Name::Event(kind) => format!("{own}sessions/{session}/event/{}", kind.as_str()),
+            Name::Other(name) => format!("{own}sessions/{session}/{name}"),
         })
     }
 
@@ -754,6 +779,13 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        #[test]
+        fn a_reserved_run_in_ascii_is_found_by_the_short_way_as_by_the_long_one(
+            name in "([abAB]{0,2}/){0,4}[abAB]{0,2}", run in "([abAB]{1,2}/){0,2}[abAB]{1,2}"
+        ) {
+            prop_assert_eq!(holds_run(&name, &run), holds_folded_run(&name, &run), "{} in {}", run, name);
+        }
 
         #[test]
         fn random_bytes_name_a_harmless_key_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
