@@ -20,6 +20,7 @@ use crate::servers::{Running, SeaweedFs, THREADS};
 
 const GATEWAY: &str = "gateway, unsigned";
 const SIGNED: &str = "gateway, signed";
+const CHECKED: &str = "gateway, CRC64NVME";
 const NGINX: &str = "nginx, PUT to S3";
 const TUS: &str = "@tus/server";
 const DIRECT: &str = "object_store direct";
@@ -31,6 +32,12 @@ pub(crate) fn run(asked: &Asked) -> io::Result<()> {
     let contenders = [
         Contender::new(GATEWAY, || Running::s3(&seaweed, "aws_unsigned_payload = \"true\"")),
         Contender::new(SIGNED, || Running::s3(&seaweed, "")),
+        Contender::new(CHECKED, || {
+            Running::s3(
+                &seaweed,
+                "aws_unsigned_payload = \"true\"\naws_checksum_algorithm = \"crc64nvme\"",
+            )
+        }),
         Contender::new(TUS, || Running::tus(&seaweed)),
         Contender::new(NGINX, || Running::proxy_to_bucket(&seaweed)),
         Contender::new(DIRECT, || direct(&seaweed)),
@@ -76,14 +83,16 @@ fn targets(case: &str, size: &str, connections: u64) -> Vec<Target> {
     targets
 }
 
-/// What signatures add.
+/// What signatures and checksums add.
 fn extras(report: &mut Report, case: &str) {
-    if let (Some(with), Some(without)) = (report.median(case, SIGNED), report.median(case, GATEWAY)) {
-        report.verdict(
-            format!("{case}: server CPU seconds per GB more of {SIGNED}"),
-            with.cpu_per_gb - without.cpu_per_gb,
-            AtMost(0.75),
-        );
+    for (contender, most) in [(SIGNED, 0.75), (CHECKED, 0.1)] {
+        if let (Some(with), Some(without)) = (report.median(case, contender), report.median(case, GATEWAY)) {
+            report.verdict(
+                format!("{case}: server CPU seconds per GB more of {contender}"),
+                with.cpu_per_gb - without.cpu_per_gb,
+                AtMost(most),
+            );
+        }
     }
 }
 

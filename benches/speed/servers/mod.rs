@@ -14,8 +14,8 @@ mod tus;
 mod yes;
 
 use std::fs;
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 
 use bits_gateway::clock::random_id;
@@ -175,9 +175,12 @@ impl Running {
     /// Requests that the store has answered so far; 0 where nobody counts them.
     pub(crate) fn store_requests(&self) -> io::Result<f64> {
         let Some(address) = self.store else { return Ok(0.0) };
-        let answer = Client::connect(address)?.ask("GET", "/metrics")?;
-        let counts = String::from_utf8_lossy(&answer.body);
-        let counts = counts
+        // HTTP/1.0: what is counted comes in one piece, up to the end of the connection.
+        let mut connection = TcpStream::connect(address)?;
+        connection.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+        let mut page = String::new();
+        connection.read_to_string(&mut page)?;
+        let counts = page
             .lines()
             .filter(|line| line.starts_with("SeaweedFS_s3_request_total{"));
         Ok(counts
