@@ -93,7 +93,7 @@ fn session(parts: u64) -> Session {
 }
 
 fn staged(parts: u64) -> Staged {
-    let part = |index| RecordedPart(PartId(format!("\"{index:032x}\"")), (index + 1) * 8 * MIB);
+    let part = |index| RecordedPart(PartId(format!("\"{index:032x}\"").into()), (index + 1) * 8 * MIB);
     Staged {
         upload: Some(UploadId("01HZY3V0GQ8V4Z1C2J5K6M7N8P".to_owned())),
         parts: (0..parts).map(part).collect(),

@@ -499,7 +499,7 @@ mod tests {
         assert_eq!(record.hashed_to(&staged), record.hashed.as_ref());
         staged
             .parts
-            .push(RecordedPart(crate::staging::PartId("x".to_owned()), end + 1));
+            .push(RecordedPart(crate::staging::PartId("x".into()), end + 1));
         assert_eq!(record.hashed_to(&staged), None);
     }
 
@@ -508,7 +508,7 @@ mod tests {
         let mut record: Record = serde_json::from_str(VERSION_1).unwrap();
         let part = |index: u64| {
             RecordedPart(
-                crate::staging::PartId(format!("\"{index:032x}\"")),
+                crate::staging::PartId(format!("\"{index:032x}\"").into()),
                 u64::MAX - 200 + index,
             )
         };

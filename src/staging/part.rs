@@ -1,5 +1,7 @@
 //! What a record remembers of the pieces of a file: plain data, so that any replica can go on with it.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 /// What a store calls an unfinished multipart upload. Opaque; empty on stores that have no such name (Azure).
@@ -7,10 +9,11 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct UploadId(pub String);
 
-/// What a store calls one part that it holds (an ETag on S3, a block id on Azure). Opaque.
+/// What a store calls one part that it holds (an ETag on S3, a block id on Azure). Opaque. Shared: what is staged is copied for every fragment,
+/// with up to hundreds of them.
 #[derive(Clone, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct PartId(pub String);
+pub struct PartId(pub Arc<str>);
 
 /// A part that the record lists: its id, and the offset in the file at which it ends.
 /// It begins where the one before it ends, so that a later plan may cut unequal parts.

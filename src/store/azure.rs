@@ -196,7 +196,9 @@ impl Bucket for AzureBucket {
         payload: PutPayload,
     ) -> Result<PartId, Error> {
         Ok(PartId(
-            remote::put_part(&self.store, path, &upload.0, part, payload).await?,
+            remote::put_part(&self.store, path, &upload.0, part, payload)
+                .await?
+                .into(),
         ))
     }
 

@@ -567,7 +567,7 @@ async fn a_record_that_would_not_fit_is_refused() {
     assert!(matches!(store.create_record(&large).await, Err(Error::Corrupt(_))));
     // 200 parts with the longest ids, every page of 10,000 parts, and a long URL do fit.
     let mut full = record(id(), Some(1 << 40));
-    let part = |at: u64| RecordedPart(PartId("0123456789abcdef0123456789abcdef".to_owned()), (1 << 40) + at);
+    let part = |at: u64| RecordedPart(PartId("0123456789abcdef0123456789abcdef".into()), (1 << 40) + at);
     full.phase = Phase::Open(Staged {
         upload: Some(UploadId("u".repeat(200))),
         pages: (0..50).map(|at| super::keys::page_name(at, random_id())).collect(),

@@ -239,7 +239,7 @@ impl Bucket for GoogleBucket {
     ) -> Result<PartId, Error> {
         let (assembled, id) = self.assembly.split(path, upload).ok_or(Error::UnknownUpload)?;
         let etag = remote::put_part(&self.store, &assembled, id, part, payload).await?;
-        Ok(PartId(bare(&etag).to_owned()))
+        Ok(PartId(bare(&etag).into()))
     }
 
     fn copies_whole(&self) -> bool {

@@ -173,7 +173,7 @@ impl Bucket for MemoryBucket {
         // As on S3: the same bytes get the same id, so that a part that is stored twice stays the one that the record lists.
         let mut hasher = DefaultHasher::new();
         payload.iter().for_each(|chunk| hasher.write(chunk));
-        let id = PartId(format!("{:016x}", hasher.finish()));
+        let id = PartId(format!("{:016x}", hasher.finish()).into());
         let mut uploads = self.uploads();
         let found = uploads.get_mut(upload).filter(|found| found.path == *path);
         let found = found.ok_or(Error::UnknownUpload)?;

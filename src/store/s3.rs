@@ -217,7 +217,7 @@ impl Bucket for S3Bucket {
         // With a checksum, the library tells the ETag among other things.
         let etag = xml::element(&named, "e_tag").unwrap_or(named);
         // The quotes come back at completion: a record with 200 parts is small without them.
-        Ok(PartId(bare(&etag).to_owned()))
+        Ok(PartId(bare(&etag).into()))
     }
 
     async fn copy_part(
@@ -243,7 +243,7 @@ impl Bucket for S3Bucket {
         let answer = request.await?.accepted()?;
         // As with a completion, an error may come with 200.
         match xml::element(&answer.body, "ETag") {
-            Some(etag) => Ok(Some(PartId(bare(&etag).to_owned()))),
+            Some(etag) => Ok(Some(PartId(bare(&etag).into()))),
             None => Err(Error::Unavailable("the answer to a copy was cut off".to_owned())),
         }
     }
@@ -412,7 +412,7 @@ mod tests {
 
     fn parts() -> Vec<RecordedPart> {
         [("abc", 5), ("def", 8)]
-            .map(|(id, end)| RecordedPart(PartId(id.to_owned()), end))
+            .map(|(id, end)| RecordedPart(PartId(id.into()), end))
             .to_vec()
     }
 
@@ -486,7 +486,7 @@ mod tests {
             to: 3,
         };
         let id = bucket.put_part(&path(), &upload, part, "abc".into()).await.unwrap();
-        assert_eq!(id.0, "tag", "without quotes: 200 of them have to fit into a record");
+        assert_eq!(&*id.0, "tag", "without quotes: 200 of them have to fit into a record");
         let (url, headers, _) = script.request(1);
         assert!(url.contains("partNumber=5&uploadId=id"), "{url}");
         assert_eq!(
@@ -520,7 +520,7 @@ mod tests {
                 .bucket(options)
                 .put_part(&path(), &upload, part, "abc".into())
                 .await;
-            assert_eq!(id.unwrap().0, "tag", "{options:?}");
+            assert_eq!(&*id.unwrap().0, "tag", "{options:?}");
             let (_, headers, _) = script.request(0);
             assert_eq!(headers.contains_key("x-amz-checksum-crc64nvme"), is_sent, "{options:?}");
         }

@@ -216,7 +216,7 @@ async fn session_that_stands_at(room: &Room, at: u64, part_size: u64, total: u64
     record.total = Some(total);
     record.phase = Phase::Open(Staged {
         upload: Some(upload),
-        parts: vec![RecordedPart(PartId("received before".to_owned()), at)],
+        parts: vec![RecordedPart(PartId("received before".into()), at)],
         ..Staged::default()
     });
     let record = record.stamped(random_id(), Timestamp::default());

@@ -288,8 +288,8 @@ impl Depot {
         let state = &mut *self.state();
         state.counter += 1;
         let id = match self.habit {
-            Habit::FreshPartIds => PartId(format!("part-{}", state.counter)),
-            Habit::ContentTags | Habit::WriteASecond => PartId(format!("{:x}", checksum(&bytes))),
+            Habit::FreshPartIds => PartId(format!("part-{}", state.counter).into()),
+            Habit::ContentTags | Habit::WriteASecond => PartId(format!("{:x}", checksum(&bytes)).into()),
         };
         let found = state
             .uploads

@@ -378,7 +378,7 @@ async fn a_load_shows_record_and_tails(store: Store) {
 async fn pages_come_back_as_they_were_written(store: Store) {
     let id = id();
     let parts: Vec<RecordedPart> = (1..=200u64)
-        .map(|at| RecordedPart(bits_gateway::staging::PartId(format!("id \"{at}\"")), at * 10))
+        .map(|at| RecordedPart(bits_gateway::staging::PartId(format!("id \"{at}\"").into()), at * 10))
         .collect();
     let one = store.write_page(id, 0, &parts).await.unwrap();
     let other = store.write_page(id, 0, &parts[..3]).await.unwrap();

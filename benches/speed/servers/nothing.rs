@@ -79,7 +79,7 @@ impl Bucket for Nothing {
             return Err(Error::Corrupt(format!("{part:?} is not as long as its range")));
         }
         Self::look(part.from, &payload);
-        Ok(PartId(part.index.to_string()))
+        Ok(PartId(part.index.to_string().into()))
     }
 
     async fn mark(&self, _path: &Path, _upload: &UploadId) -> Result<Option<String>, Error> {
@@ -95,7 +95,7 @@ impl Bucket for Nothing {
         _terms: Terms<'_>,
         _mark: Option<&str>,
     ) -> Result<ObjectTag, CompleteError> {
-        let listed = (0..).zip(parts).all(|(index, part)| part.id().0 == index.to_string());
+        let listed = (0..).zip(parts).all(|(index, part)| *part.id().0 == *index.to_string());
         if !listed {
             return Err(CompleteError::InvalidPart("a part is missing".to_owned()));
         }

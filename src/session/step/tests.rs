@@ -42,7 +42,7 @@ fn staged(parts: u64) -> Staged {
     Staged {
         upload: (parts > 0).then(|| UploadId("u".to_owned())),
         parts: (1..=parts)
-            .map(|part| RecordedPart(PartId(format!("p{part}")), part * 10))
+            .map(|part| RecordedPart(PartId(format!("p{part}").into()), part * 10))
             .collect(),
         ..Staged::default()
     }
@@ -326,7 +326,7 @@ fn the_digest_of_a_whole_file_stays_with_its_session() {
             upto: 25,
             total: 25,
             staged: Staged {
-                parts: vec![RecordedPart(PartId("p".to_owned()), 25)],
+                parts: vec![RecordedPart(PartId("p".into()), 25)],
                 ..staged(1)
             },
             hashed: Some(hashed.clone()),

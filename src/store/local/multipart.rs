@@ -214,7 +214,7 @@ fn parse(upload: &UploadId) -> Option<Uuid> {
 
 /// What a part is called: its place.
 fn part_id(from: u64, to: u64) -> PartId {
-    PartId(format!("{from}-{to}"))
+    PartId(format!("{from}-{to}").into())
 }
 
 /// The size of the object that consists of `parts`, if they follow each other.
