@@ -47,11 +47,12 @@ mutations:
 
 # Machines differ, instructions do not: the one benchmark that is also a check is called by name.
 bench:
-	@.ci/need build bench
-	@.ci/tools seaweedfs nginx tus
 ifeq ($(BENCH),instructions)
+	@.ci/need build instructions
 	cargo bench --locked --bench instructions -- $(ARGS)
 else
+	@.ci/need build bench
+	@.ci/tools seaweedfs nginx tus
 	PATH="$$PATH:/usr/sbin:$$BITS_GATEWAY_TEST_TOOLS/nginx/usr/sbin" cargo bench --locked --bench speed -- $(BENCH) $(ARGS)
 endif
 
