@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +15,9 @@ use bits_gateway::units::SecretOr;
 use object_store::azure::{AzureAccessKey, AzureAuthorizer, AzureCredential};
 use object_store::client::HttpRequestBody;
 use tempfile::TempDir;
+
+/// Linux gives ports from 32768 on to whoever asks for any.
+const NOT_GIVEN_AWAY: Range<u16> = 16_384..32_768;
 
 /// How long a server may take to begin: they share the machine with other tests.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -131,10 +136,17 @@ impl SeaweedFs {
         Ok(started)
     }
 
-    /// `kill -9`, and a new process on the same ports with the same data.
+    /// `kill -9`, and a new process on the same ports with the same data: again, when somebody took one of them meanwhile.
     pub(crate) fn kill_and_start_again(&mut self) {
-        self.server.kill_and_start_again();
-        self.wait().unwrap_or_else(|why| panic!("{why}"));
+        let begin = Instant::now();
+        loop {
+            self.server.kill_and_start_again();
+            match self.wait() {
+                Ok(()) => return,
+                Err(why) if begin.elapsed() < PATIENCE && why.contains("address already in use") => pause(),
+                Err(why) => panic!("{why}"),
+            }
+        }
     }
 
     fn wait(&mut self) -> Result<(), String> {
@@ -371,10 +383,16 @@ fn answers(port: u16, head: &str, body: &str, statuses: &[&str]) -> bool {
     })
 }
 
-/// Ports that nobody uses now.
+/// Ports that nobody uses now, and that nobody is given who asks for any: they stay free while a server is killed and started again.
 fn free_ports<const N: usize>() -> [u16; N] {
     // All are held until the last one is known: each is given once.
-    let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
+    let held = [(); N].map(|()| {
+        let anywhere = || NOT_GIVEN_AWAY.start + (RandomState::new().hash_one(()) % NOT_GIVEN_AWAY.len() as u64) as u16;
+        let mut tries = std::iter::repeat_with(anywhere).take(1000);
+        tries
+            .find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok())
+            .expect("a port")
+    });
     held.map(|listener| listener.local_addr().expect("its address").port())
 }
 
