@@ -28,8 +28,13 @@ pub(crate) const MIB: u64 = 1 << 20;
 pub(crate) const PART: u64 = 5 * MIB;
 
 /// Asks again and again until there is an answer.
-pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub(crate) async fn until<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, ask).await
+}
+
+/// The same, and it may take this long.
+pub(crate) async fn within<T>(patience: Duration, what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(answer) = ask().await {
             return answer;
