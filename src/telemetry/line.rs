@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 use tracing_subscriber::fmt::format::Writer;
@@ -126,7 +126,21 @@ impl Visit for Line {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put_text(field.name(), &format!("{value:?}"));
+        let name = field.name();
+        if self.json && name != "message" && !name.starts_with("log.") {
+            add(&mut self.fields, name, mark(name), &Debugged(value));
+        } else {
+            self.put_text(name, &format!("{value:?}"));
+        }
+    }
+}
+
+/// As the text that `Debug` writes, without writing it anywhere else first.
+struct Debugged<'v>(&'v dyn fmt::Debug);
+
+impl Serialize for Debugged<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:?}", self.0))
     }
 }
 

@@ -19,10 +19,16 @@ pub(super) struct Outlet(Arc<Inner>);
 
 struct Inner {
     /// Held while lines are written, and taken before [`Inner::waiting`] is: what was taken first is written first.
-    sink: Mutex<Box<dyn Write + Send>>,
+    sink: Mutex<Sink>,
     waiting: Mutex<Waiting>,
     /// Rung for the thread that writes what waits, when it has nothing to do.
     bell: Condvar,
+}
+
+struct Sink {
+    to: Box<dyn Write + Send>,
+    /// What was written last, as room for the lines that wait next.
+    spare: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -49,7 +55,10 @@ impl Outlet {
     /// When the system has no thread left.
     pub(super) fn to(sink: impl Write + Send + 'static) -> io::Result<Self> {
         let outlet = Self(Arc::new(Inner {
-            sink: Mutex::new(Box::new(sink)),
+            sink: Mutex::new(Sink {
+                to: Box::new(sink),
+                spare: Vec::new(),
+            }),
             waiting: Mutex::default(),
             bell: Condvar::new(),
         }));
@@ -79,11 +88,13 @@ impl Outlet {
     /// Writes what waits, and `line` behind it. `false`: nothing was waiting.
     fn write_out(&self, line: &[u8]) -> bool {
         let mut sink = lock(&self.0.sink);
-        let mut lines = std::mem::take(&mut lock(&self.0.waiting).lines);
+        let Sink { to, spare: lines } = &mut *sink;
+        std::mem::swap(lines, &mut lock(&self.0.waiting).lines);
         let waited = !lines.is_empty();
         lines.extend_from_slice(line);
         // Nobody is left to tell when standard output is gone.
-        let _ = sink.write_all(&lines).and_then(|()| sink.flush());
+        let _ = to.write_all(lines).and_then(|()| to.flush());
+        lines.clear();
         waited
     }
 
