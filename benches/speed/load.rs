@@ -222,6 +222,34 @@ impl Client {
         Ok(answers)
     }
 
+    /// A whole upload by a client that comes again when it is told to. How often it was.
+    pub(crate) fn patient_session(&mut self, path: &str, fragment: u64, fragments: u64) -> io::Result<u64> {
+        let mut told = 0;
+        let session = self.patiently(&mut told, |client| client.create(path))?;
+        let total = fragment * fragments;
+        for from in (0..fragments).map(|index| index * fragment) {
+            self.patiently(&mut told, |client| {
+                client.fragment(path, &session, from, fragment, total)
+            })?;
+        }
+        self.patiently(&mut told, |client| client.close(path, &session))?;
+        Ok(told)
+    }
+
+    fn patiently<T>(&mut self, told: &mut u64, ask: impl Fn(&mut Self) -> io::Result<T>) -> io::Result<T> {
+        loop {
+            match ask(self) {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                    *told += 1;
+                    #[expect(clippy::disallowed_methods, reason = "a client that was told to come later")]
+                    thread::sleep(Duration::from_secs(1));
+                    *self = Self::connect(self.stream.peer_addr()?)?;
+                }
+                answered => return answered,
+            }
+        }
+    }
+
     /// A whole upload.
     pub(crate) fn session(
         &mut self,
@@ -343,8 +371,11 @@ impl Client {
         let mut pieces = [IoSlice::new(head.as_bytes()), IoSlice::new(body)];
         let mut pieces = &mut pieces[..];
         while pieces.iter().any(|piece| !piece.is_empty()) {
-            let sent = self.stream.write_vectored(pieces)?;
-            IoSlice::advance_slices(&mut pieces, sent);
+            match self.stream.write_vectored(pieces) {
+                Ok(sent) => IoSlice::advance_slices(&mut pieces, sent),
+                // Who refuses a body may hang up before it has read it all.
+                Err(error) => return self.answer().map_err(|_| error),
+            }
         }
         self.answer()
     }
@@ -405,5 +436,9 @@ fn expect(answer: &Answer, statuses: &[u16], head: &str) -> io::Result<()> {
 
 fn odd(answer: &Answer, head: &str) -> io::Error {
     let body = String::from_utf8_lossy(&answer.body);
-    io::Error::other(format!("{head}was answered\n{}{body}", answer.head))
+    let kind = match answer.status {
+        503 => io::ErrorKind::ResourceBusy,
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, format!("{head}was answered\n{}{body}", answer.head))
 }

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Barrier;
+use std::thread;
 
 use bits_gateway::clock::random_id;
 use bits_gateway::gateway::raise_open_files;
@@ -29,6 +31,9 @@ pub(crate) fn run(asked: &Asked) -> io::Result<()> {
     }
     if asked.wants("sessions") {
         sessions(&mut report, 5_000)?;
+    }
+    if asked.wants("crowd") {
+        crowd(&mut report, 500)?;
     }
     if asked.wants("parts") {
         parts(&mut report)?;
@@ -116,6 +121,39 @@ fn sessions(report: &mut Report, count: usize) -> io::Result<()> {
     let each = per(before, process.resident(), count);
     println!("{count} sessions: {each:.2} KiB each");
     report.verdict(format!("{count} idle sessions: KiB each"), each, AtMost(2.0));
+    Ok(())
+}
+
+/// Memory beyond `limits.memory` while so many clients send at once, and come again when they are told to.
+fn crowd(report: &mut Report, count: usize) -> io::Result<()> {
+    const MEMORY: u64 = 128 * MIB;
+    let files = tempfile::tempdir()?;
+    let store = files.path().join("files");
+    let sections = format!("[limits]\nmemory = \"{MEMORY}B\"\n[[routes]]\npath = \"/up/\"\nstore = {store:?}\n");
+    let (process, address) = gateway::start(tempfile::tempdir()?, "", &sections)?;
+    process.forget_peak();
+    let ready = Barrier::new(count);
+    let told = thread::scope(|scope| {
+        let clients: Vec<_> = (0..count)
+            .map(|number| {
+                let ready = &ready;
+                scope.spawn(move || {
+                    let client = Client::connect(address);
+                    ready.wait();
+                    client?.patient_session(&format!("/up/{number}"), 13 * MIB, 1)
+                })
+            })
+            .collect();
+        let all = clients.into_iter().map(|client| client.join().expect("no panic"));
+        all.sum::<io::Result<u64>>()
+    })?;
+    let more = process.peak().saturating_sub(MEMORY) as f64 / MIB as f64;
+    println!("{count} clients with 13 MiB each: {more:.1} MiB more than limits.memory; {told} times 503");
+    report.verdict(
+        format!("{count} uploading clients: MiB beyond limits.memory"),
+        more,
+        AtMost(96.0),
+    );
     Ok(())
 }
 
