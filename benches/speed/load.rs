@@ -27,6 +27,8 @@ const AT_ONCE: usize = 256 << 10;
 pub(crate) enum Style {
     /// Sessions of BITS.
     Sessions,
+    /// The same, but each packet goes to the next of several servers.
+    Roaming,
     /// One `PUT` for each fragment, each a file of its own.
     Puts,
     /// Pings, one for each fragment.
@@ -79,7 +81,7 @@ impl Load {
             for file in 0..self.files {
                 let name = format!("{round}-{connection}-{file}");
                 match style {
-                    Style::Sessions | Style::Tus => names.push((name, 0, self.file())),
+                    Style::Sessions | Style::Roaming | Style::Tus => names.push((name, 0, self.file())),
                     Style::Puts => names.extend((0..self.fragments).map(|fragment| {
                         let from = fragment * self.fragment;
                         (format!("{name}-{from}"), from, self.fragment)
@@ -114,8 +116,8 @@ impl Ran {
     }
 }
 
-/// Sends all of it to `address`; `round` tells its files from those of other rounds.
-pub(crate) fn run(address: SocketAddr, style: Style, load: Load, round: &str) -> io::Result<Ran> {
+/// Sends all of it to `addresses`, which the connections share; `round` tells its files from those of other rounds.
+pub(crate) fn run(addresses: &[SocketAddr], style: Style, load: Load, round: &str) -> io::Result<Ran> {
     // Made before the clock runs.
     content::at(0, 1);
     let ready = Barrier::new(usize::try_from(load.connections).expect("few") + 1);
@@ -123,10 +125,16 @@ pub(crate) fn run(address: SocketAddr, style: Style, load: Load, round: &str) ->
         let threads: Vec<_> = (0..load.connections)
             .map(|connection| {
                 let (ready, prefix) = (&ready, format!("{round}-{connection}"));
+                let own = addresses.iter().cycle().skip(usize::try_from(connection).expect("few"));
+                let own = own.take(if style == Style::Roaming { addresses.len() } else { 1 });
+                let own: Vec<_> = own.copied().collect();
                 scope.spawn(move || {
-                    let client = Client::connect(address);
+                    let clients: io::Result<Vec<_>> = own.into_iter().map(Client::connect).collect();
                     ready.wait();
-                    client?.all(style, load, &prefix, round == LOOK)
+                    match clients?.as_mut_slice() {
+                        [client] => client.all(style, load, &prefix, round == LOOK),
+                        clients => roam(clients, load, &prefix),
+                    }
                 })
             })
             .collect();
@@ -138,6 +146,24 @@ pub(crate) fn run(address: SocketAddr, style: Style, load: Load, round: &str) ->
         }
         Ok(Ran::new(begin.elapsed(), answers))
     })
+}
+
+/// Whole uploads, each packet to the next server.
+fn roam(clients: &mut [Client], load: Load, prefix: &str) -> io::Result<Vec<Duration>> {
+    let mut turns = (0..clients.len()).cycle();
+    let mut next = || turns.next().expect("it never ends");
+    let mut answers = Vec::new();
+    for file in 0..load.files {
+        let path = format!("/up/{prefix}-{file}");
+        let session = clients[next()].create(&path)?;
+        for from in (0..load.fragments).map(|index| index * load.fragment) {
+            let begin = Instant::now();
+            clients[next()].fragment(&path, &session, from, load.fragment, load.file())?;
+            answers.push(begin.elapsed());
+        }
+        clients[next()].close(&path, &session)?;
+    }
+    Ok(answers)
 }
 
 /// An answer, as far as anybody here looks at it.
@@ -185,7 +211,7 @@ impl Client {
         for file in 0..load.files {
             let path = format!("/up/{prefix}-{file}");
             match style {
-                Style::Sessions => self.session(&path, load.fragment, load.fragments, &mut answers)?,
+                Style::Sessions | Style::Roaming => self.session(&path, load.fragment, load.fragments, &mut answers)?,
                 Style::Puts => {
                     for from in (0..load.file()).step_by(usize::try_from(load.fragment).expect("small")) {
                         let head = format!(

@@ -11,6 +11,7 @@ mod ingest;
 mod load;
 mod measure;
 mod packets;
+mod replicas;
 mod report;
 mod s3;
 mod scale;
@@ -40,7 +41,7 @@ impl Asked {
 
 type Benchmark = fn(&Asked) -> io::Result<()>;
 
-const BENCHMARKS: [(&str, &str, Benchmark); 9] = [
+const BENCHMARKS: [(&str, &str, Benchmark); 10] = [
     ("ingest", "fragments into a store that keeps nothing", ingest::null),
     ("ingest-disk", "fragments into a directory", ingest::disk),
     ("ingest-s3", "fragments into S3", ingest::s3),
@@ -53,6 +54,11 @@ const BENCHMARKS: [(&str, &str, Benchmark); 9] = [
     ),
     ("s3", "a gibibyte to S3, beside who else could bring it there", s3::run),
     ("downloads", "files on their way out, beside nginx", downloads::run),
+    (
+        "replicas",
+        "several gateways on one bucket, and sessions that move between them",
+        replicas::run,
+    ),
     ("scale", "many idle connections, many sessions, large files", scale::run),
 ];
 

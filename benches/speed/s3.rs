@@ -16,6 +16,7 @@ use crate::load::{Load, Ran};
 use crate::measure::{CPU_PER_GB, Contender, GB_PER_SECOND, Outcome, PEAK, STORE_REQUESTS, compare};
 use crate::report::Bound::{AtLeast, AtMost};
 use crate::report::{Report, Target};
+use crate::servers::tls::Front;
 use crate::servers::{Running, SeaweedFs, THREADS};
 
 const GATEWAY: &str = "gateway, unsigned";
@@ -23,6 +24,8 @@ const SIGNED: &str = "gateway, signed";
 const CHECKED: &str = "gateway, CRC64NVME";
 const NGINX: &str = "nginx, PUT to S3";
 const TUS: &str = "@tus/server";
+const HTTPS: &str = "gateway, https";
+const NGINX_HTTPS: &str = "nginx, https";
 const DIRECT: &str = "object_store direct";
 
 const MIB: u64 = 1 << 20;
@@ -51,25 +54,29 @@ fn measure(case: &str, load: Load, rounds: usize) -> io::Result<Vec<Outcome>> {
     let seaweed = SeaweedFs::start_for_signed_and_unsigned();
     let unsigned = "aws_unsigned_payload = \"true\"";
     let checked = format!("{unsigned}\naws_checksum_algorithm = \"crc64nvme\"");
+    let front = Front::of(&seaweed)?;
     let contenders = [
         Contender::new(GATEWAY, || Running::s3(&seaweed, unsigned)),
         Contender::new(SIGNED, || Running::s3(&seaweed, "")),
         Contender::new(CHECKED, || Running::s3(&seaweed, &checked)),
         Contender::new(TUS, || Running::tus(&seaweed)),
         Contender::new(NGINX, || Running::proxy_to_bucket(&seaweed)),
+        Contender::new(HTTPS, || Running::s3_https(&seaweed, &front, unsigned)),
+        Contender::new(NGINX_HTTPS, || Running::proxy_to_bucket_https(&seaweed, &front)),
         Contender::new(DIRECT, || direct(&seaweed)),
     ];
     compare(case, load, &contenders, rounds)
 }
 
 fn targets(case: &str, size: &str, connections: u64) -> Vec<Target> {
-    let target = |measure, over, bound| Target {
+    let of = |of, measure, over, bound| Target {
         case: case.to_owned(),
         measure,
-        of: GATEWAY,
+        of,
         over,
         bound,
     };
+    let target = |measure, over, bound| of(GATEWAY, measure, over, bound);
     // Of the wall time: 1.25 times for one client.
     let least = if connections == 1 { 1.0 / 1.25 } else { 0.85 };
     let mut targets = vec![
@@ -81,6 +88,7 @@ fn targets(case: &str, size: &str, connections: u64) -> Vec<Target> {
     ];
     if size == "13 MiB" {
         targets.push(target(CPU_PER_GB, NGINX, AtMost(1.3)));
+        targets.push(of(HTTPS, CPU_PER_GB, NGINX_HTTPS, AtMost(1.3)));
     }
     targets
 }

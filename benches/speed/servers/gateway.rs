@@ -26,6 +26,16 @@ use crate::load::Client;
 
 /// The program with these lines in its configuration, ready to take uploads below `/up/`.
 pub(crate) fn start(folder: TempDir, server: &str, sections: &str) -> io::Result<(Process, SocketAddr)> {
+    start_believing(None, folder, server, sections)
+}
+
+/// The same, and it believes stores whose certificate is in this file.
+pub(crate) fn start_believing(
+    authority: Option<&Path>,
+    folder: TempDir,
+    server: &str,
+    sections: &str,
+) -> io::Result<(Process, SocketAddr)> {
     let file = folder.path().join("gateway.toml");
     let threads = super::THREADS;
     let text = format!(
@@ -34,6 +44,7 @@ pub(crate) fn start(folder: TempDir, server: &str, sections: &str) -> io::Result
     std::fs::write(&file, text)?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_bits-gateway"));
     command.args(["serve", "--config"]).arg(&file).env_clear();
+    command.envs(authority.map(|file| ("SSL_CERT_FILE", file)));
     let mut process = Process::start(&mut command, folder)?;
     let address = process.until("the gateway listens", |process| listener(&process.log(), "gateway"))?;
     let admin = process.until("its admin listens", |process| listener(&process.log(), "admin"))?;

@@ -10,6 +10,7 @@ pub(crate) mod sink;
 #[path = "../../../tests/support/servers.rs"]
 #[allow(dead_code, reason = "shared: the tests need the other half")]
 mod stores;
+pub(crate) mod tls;
 mod tus;
 mod yes;
 
@@ -24,6 +25,7 @@ use bits_gateway::telemetry::Packets;
 use crate::content;
 use crate::load::{Client, Load, Ran, Style, run};
 use process::Process;
+use tls::Front;
 
 pub(crate) use stores::SeaweedFs;
 
@@ -35,10 +37,11 @@ type Work = Box<dyn Fn(Load, &str) -> io::Result<Ran>>;
 
 /// Something that is measured.
 pub(crate) struct Running {
-    process: Option<Process>,
+    /// One process, or several replicas.
+    processes: Vec<Process>,
     /// What is done instead of sending to a server.
     work: Option<Work>,
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     style: Style,
     proof: Proof,
     /// Where the store behind it tells how many requests it has answered.
@@ -70,15 +73,16 @@ impl Proof {
 
 impl Running {
     /// A server that was started.
-    pub(crate) const fn server(process: Process, address: SocketAddr, style: Style, proof: Proof) -> Self {
+    pub(crate) fn server(process: Process, address: SocketAddr, style: Style, proof: Proof) -> Self {
         Self {
-            process: Some(process),
-            work: None,
-            address,
-            style,
-            proof,
-            store: None,
+            processes: vec![process],
+            ..Self::elsewhere(address, style)
         }
+        .proving(proof)
+    }
+
+    fn proving(self, proof: Proof) -> Self {
+        Self { proof, ..self }
     }
 
     /// In front of this store.
@@ -90,11 +94,11 @@ impl Running {
     }
 
     /// A server that somebody else keeps, and whose costs are not counted.
-    pub(crate) const fn elsewhere(address: SocketAddr, style: Style) -> Self {
+    pub(crate) fn elsewhere(address: SocketAddr, style: Style) -> Self {
         Self {
-            process: None,
+            processes: Vec::new(),
             work: None,
-            address,
+            addresses: vec![address],
             style,
             proof: Proof::None,
             store: None,
@@ -155,6 +159,38 @@ impl Running {
         Ok(Self::server(process, address, Style::Sessions, proof).before(seaweed))
     }
 
+    /// The gateway over a bucket that is reached by https, with these further options of the store.
+    pub(crate) fn s3_https(seaweed: &SeaweedFs, front: &Front, options: &str) -> io::Result<Self> {
+        let prefix = random_id().to_string();
+        let sections = gateway::route_to_bucket(seaweed, &prefix, options, "");
+        let plain = format!("http://127.0.0.1:{}", seaweed.port());
+        let sections = sections.replace(&plain, &format!("https://{}", front.address()));
+        let authority = front.authority();
+        let (process, address) = gateway::start_believing(Some(&authority), tempfile::tempdir()?, "", &sections)?;
+        Ok(Self::server(process, address, Style::Sessions, Proof::bucket(seaweed, &prefix)).before(seaweed))
+    }
+
+    /// So many gateways over one bucket.
+    pub(crate) fn replicas(seaweed: &SeaweedFs, count: usize, style: Style) -> io::Result<Self> {
+        let prefix = random_id().to_string();
+        let sections = gateway::route_to_bucket(seaweed, &prefix, "", "");
+        let (mut processes, mut addresses) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            let (process, address) = gateway::start(tempfile::tempdir()?, "", &sections)?;
+            processes.push(process);
+            addresses.push(address);
+        }
+        let running = Self {
+            processes,
+            work: None,
+            addresses,
+            style,
+            proof: Proof::bucket(seaweed, &prefix),
+            store: None,
+        };
+        Ok(running.before(seaweed))
+    }
+
     /// tus in front of a bucket.
     pub(crate) fn tus(seaweed: &SeaweedFs) -> io::Result<Self> {
         let prefix = random_id().to_string();
@@ -165,9 +201,29 @@ impl Running {
 
     /// nginx in front of a bucket.
     pub(crate) fn proxy_to_bucket(seaweed: &SeaweedFs) -> io::Result<Self> {
-        let prefix = random_id().to_string();
         let upstream = format!("127.0.0.1:{}", seaweed.port());
-        let values = [("{UPSTREAM}", upstream.as_str()), ("{PREFIX}", &prefix)];
+        Self::nginx_to_bucket(
+            seaweed,
+            &[("{UPSTREAM}", &upstream), ("{SCHEME}", "http"), ("{TLS}", "")],
+        )
+    }
+
+    /// The same over https.
+    pub(crate) fn proxy_to_bucket_https(seaweed: &SeaweedFs, front: &Front) -> io::Result<Self> {
+        let upstream = front.address().to_string();
+        let tls = format!(
+            "proxy_ssl_verify on; proxy_ssl_name localhost; proxy_ssl_trusted_certificate {};",
+            front.authority().display()
+        );
+        Self::nginx_to_bucket(
+            seaweed,
+            &[("{UPSTREAM}", &upstream), ("{SCHEME}", "https"), ("{TLS}", &tls)],
+        )
+    }
+
+    fn nginx_to_bucket(seaweed: &SeaweedFs, values: &[(&str, &str)]) -> io::Result<Self> {
+        let prefix = random_id().to_string();
+        let values = [values, &[("{PREFIX}", prefix.as_str())]].concat();
         let (process, address) = nginx::start(include_str!("../nginx/bucket.conf"), &values)?;
         Ok(Self::server(process, address, Style::Puts, Proof::bucket(seaweed, &prefix)).before(seaweed))
     }
@@ -190,25 +246,23 @@ impl Running {
 
     /// CPU seconds so far.
     pub(crate) fn cpu(&self) -> f64 {
-        self.process.as_ref().map_or(0.0, Process::cpu)
+        self.processes.iter().map(Process::cpu).sum()
     }
 
     pub(crate) fn forget_peak(&self) {
-        if let Some(process) = &self.process {
-            process.forget_peak();
-        }
+        self.processes.iter().for_each(Process::forget_peak);
     }
 
-    /// The highest resident set, in bytes.
+    /// The highest resident set, in bytes: of all processes together.
     pub(crate) fn peak(&self) -> u64 {
-        self.process.as_ref().map_or(0, Process::peak)
+        self.processes.iter().map(Process::peak).sum()
     }
 
     /// Puts `load` on it.
     pub(crate) fn bear(&self, load: Load, round: &str) -> io::Result<Ran> {
         match &self.work {
             Some(work) => work(load, round),
-            None => run(self.address, self.style, load, round),
+            None => run(&self.addresses, self.style, load, round),
         }
     }
 
@@ -216,7 +270,7 @@ impl Running {
     pub(crate) fn begin(&mut self, looks: bool) -> io::Result<()> {
         let question = if looks { "look" } else { "begin" };
         match &mut self.proof {
-            Proof::Own => own(&mut self.process)?.ask(question).map(drop),
+            Proof::Own => own(&mut self.processes)?.ask(question).map(drop),
             Proof::Behind(sink) => sink.ask(question).map(drop),
             Proof::Folder(_) | Proof::Bucket(..) | Proof::None => Ok(()),
         }
@@ -226,7 +280,7 @@ impl Running {
     pub(crate) fn check(&mut self, load: Load, round: &str) -> io::Result<()> {
         let wanted = load.bytes();
         let told = match &mut self.proof {
-            Proof::Own => own(&mut self.process)?.ask("count")?,
+            Proof::Own => own(&mut self.processes)?.ask("count")?,
             Proof::Behind(sink) => sink.ask("count")?,
             Proof::None => return Ok(()),
             Proof::Folder(folder) => {
@@ -257,8 +311,10 @@ impl Running {
     }
 }
 
-fn own(process: &mut Option<Process>) -> io::Result<&mut Process> {
-    process.as_mut().ok_or_else(|| io::Error::other("there is no server"))
+fn own(processes: &mut [Process]) -> io::Result<&mut Process> {
+    processes
+        .first_mut()
+        .ok_or_else(|| io::Error::other("there is no server"))
 }
 
 /// The bytes of a round that are there, and how many of its files are wrong, as a server of ours tells them.
