@@ -4,7 +4,7 @@ use std::mem;
 
 use bytes::Bytes;
 
-use super::{PartPlan, PartRange};
+use super::{Layout, PartRange};
 
 /// A contiguous run of bytes of the file, in the chunks in which it came.
 #[derive(Clone, Debug, Default)]
@@ -113,22 +113,35 @@ impl Piece {
 /// `held().from` are in the store already, as tails.
 #[derive(Debug)]
 pub struct Assembler {
-    plan: PartPlan,
+    layout: Layout,
     held: Piece,
 }
 
 impl Assembler {
     /// An assembler that waits for the byte at `at` and holds nothing.
-    pub const fn new(plan: PartPlan, at: u64) -> Self {
+    pub fn new(layout: impl Into<Layout>, at: u64) -> Self {
         Self {
-            plan,
+            layout: layout.into(),
             held: Piece::at(at),
         }
     }
 
     /// An assembler that goes on behind `held`, which lies within one part.
-    pub const fn holding(plan: PartPlan, held: Piece) -> Self {
-        Self { plan, held }
+    pub fn holding(layout: impl Into<Layout>, held: Piece) -> Self {
+        Self {
+            layout: layout.into(),
+            held,
+        }
+    }
+
+    /// Where the parts lie.
+    pub const fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The same, to be gone on with. What is held stays within one part.
+    pub const fn layout_mut(&mut self) -> &mut Layout {
+        &mut self.layout
     }
 
     /// The offset of the next byte.
@@ -143,7 +156,7 @@ impl Assembler {
 
     /// The part that the held bytes belong to, or that the next byte will belong to when none is held.
     pub fn part(&self) -> PartRange {
-        self.plan.part_at(self.held.from)
+        self.layout.part_at(self.held.from)
     }
 
     /// Takes of `chunk` what belongs to the part at hand and gives back the rest.
@@ -171,6 +184,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::staging::PartPlan;
 
     proptest! {
         #[test]

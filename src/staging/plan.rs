@@ -5,6 +5,9 @@ use super::PartRange;
 /// The most parts that a multipart upload may have (S3's limit; Azure allows more).
 pub const MAX_PARTS: u64 = 10_000;
 
+/// S3 takes no smaller part, but for the last one of a file.
+pub(super) const SMALLEST: u64 = 5 << 20;
+
 /// The parts of one file: all equal but the last, so that part *k* is the same bytes whoever uploads it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PartPlan {
@@ -17,6 +20,17 @@ impl PartPlan {
     pub const fn part_size_for(total: u64, smallest: u64) -> u64 {
         let needed = total.div_ceil(MAX_PARTS);
         if needed > smallest { needed } else { smallest }
+    }
+
+    /// The part size for a file of which the first fragment holds `first` bytes, for stores whose parts have to be alike: one that lets fragments of
+    /// this size end where parts do. Of a size that can't be divided, a few bytes are left over each time.
+    pub const fn part_size_like(first: u64, total: u64, part_size: u64, most: u64) -> u64 {
+        let needed = Self::part_size_for(total, if part_size < SMALLEST { part_size } else { SMALLEST });
+        let several = first / needed;
+        if several == 0 || first / several > most {
+            return Self::part_size_for(total, part_size);
+        }
+        first / several
     }
 
     /// The plan for `total` bytes in parts of `part_size` bytes; a part size of zero counts as one.
@@ -63,6 +77,21 @@ mod tests {
         assert!(PartPlan::new(8 * MIB, 8 * MIB).is_small());
         assert!(!PartPlan::new(8 * MIB, 8 * MIB + 1).is_small());
         assert!(PartPlan::new(8 * MIB, 0).is_small());
+    }
+
+    #[test]
+    fn parts_of_one_size_end_where_fragments_of_one_size_do() {
+        let like = |first| PartPlan::part_size_like(first, 1 << 30, 8 * MIB, 128 * MIB);
+        assert_eq!(like(13 * MIB), 13 * MIB / 2);
+        assert_eq!(like(13_000_001), 6_500_000);
+        assert_eq!(like(8 * MIB), 8 * MIB);
+        assert_eq!(like(64 * MIB), 64 * MIB / 12);
+        assert_eq!(like(5 * MIB - 1), 8 * MIB, "too short for a part");
+        let large = PartPlan::part_size_like(13 * MIB, 100_000 * MIB, 8 * MIB, 128 * MIB);
+        assert_eq!(large, 13 * MIB, "10,000 parts suffice");
+        let larger = PartPlan::part_size_like(13 * MIB, 200_000 * MIB, 8 * MIB, 128 * MIB);
+        assert_eq!(larger, 20 * MIB);
+        assert_eq!(PartPlan::part_size_like(9 * MIB, 1 << 30, 8 * MIB, 8 * MIB), 8 * MIB);
     }
 
     proptest! {
