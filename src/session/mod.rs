@@ -31,7 +31,7 @@ pub use events::{Announced, End, EventKind};
 pub use limits::Limits;
 pub use loaded::Session;
 pub use record::{
-    Before, Delivery, ObjectTag, Outcome, PAGE_PARTS, PageName, Phase, Principal, RECORD_VERSION, Record, Reply,
+    Before, Claim, Delivery, ObjectTag, Outcome, PAGE_PARTS, PageName, Phase, Principal, RECORD_VERSION, Record, Reply,
     ReplyName, Staged, Target, Verdict,
 };
 pub use step::{Answer, Gone, Input, Refusal, Step, Then, step};

@@ -10,19 +10,23 @@ use uuid::Uuid;
 use super::Announced;
 use crate::bits::SessionId;
 use crate::clock::Timestamp;
-use crate::staging::{Hashed, RecordedPart, Sha256, UploadId};
+use crate::staging::{Cuts, Hashed, PartRange, RecordedPart, Sha256, UploadId};
 
 /// The version of the record's format that this program writes.
 ///
 /// 2 brought sessions whose file goes to a server application. To a reader of version 1 their parts would be those of the destination,
-/// so they say that it must not read them; all others may still be read by it.
-pub const RECORD_VERSION: u32 = 2;
+/// so they say that it must not read them; all others may still be read by it. 3 brought parts of unequal length, which an older reader would
+/// put others over: a session that has them, and only such a one, is kept from it.
+pub const RECORD_VERSION: u32 = 3;
 
 /// The oldest version that may read a session whose file goes straight to its destination.
 const PLAIN_READER: u32 = 1;
 
 /// The oldest version that knows what to do with a session of a server application.
 const APPLICATION_READER: u32 = 2;
+
+/// The oldest version that keeps to claims, and to parts as long as the first fragment wants them.
+const CUTS_READER: u32 = 3;
 
 /// Who a client is. On routes without authentication everybody is [`Principal::anonymous`].
 #[derive(Clone, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
@@ -101,6 +105,9 @@ pub struct Staged {
     /// The open page: the parts after the full pages.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<RecordedPart>,
+    /// How the parts are cut, where they are of unequal length. Settled together with the multipart upload, which nobody put a part into before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cuts: Option<Cuts>,
 }
 
 /// Parts in a full page.
@@ -269,10 +276,44 @@ pub struct Record {
     pub unknown: Map<String, Value>,
 }
 
+/// What a record says of a part that somebody wants to put.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Claim {
+    /// It is claimed: whoever puts it puts the same bytes.
+    Made,
+    /// It would be the next one to claim.
+    Open,
+    /// Its bytes are recorded already.
+    Passed,
+    /// Other parts are claimed there.
+    Other,
+}
+
 impl Staged {
     /// The offset at which the last recorded part ends.
     pub fn end(&self) -> u64 {
         self.parts.last().map_or(self.paged, RecordedPart::end)
+    }
+
+    /// What the record says of a part: nothing that could come up to it counts but the part itself.
+    pub fn claim_on(&self, part: PartRange) -> Claim {
+        let (end, count) = (self.end(), self.count() as u64);
+        let Some(cuts) = &self.cuts else { return Claim::Other };
+        if part.to <= end {
+            return Claim::Passed;
+        }
+        let mut from = end;
+        for (index, &to) in (count..).zip(&cuts.claims) {
+            if (u64::from(part.index), part.from, part.to) == (index, from, to) {
+                return Claim::Made;
+            }
+            from = to;
+        }
+        if part.from == from && u64::from(part.index) == count + cuts.claims.len() as u64 {
+            Claim::Open
+        } else {
+            Claim::Other
+        }
     }
 
     /// How many parts are recorded, full pages included.
@@ -344,6 +385,25 @@ impl Record {
         self
     }
 
+    /// The same session, in parts of this length. Where an older reader would take another one, it must not read it: it could have put its parts
+    /// into an upload of its own already, and would record those.
+    #[must_use]
+    pub fn with_parts_of(mut self, part_size: u64) -> Self {
+        if self.part_size != part_size {
+            self.part_size = part_size;
+            self.kept_for(CUTS_READER)
+        } else {
+            self
+        }
+    }
+
+    /// The same session, which no older version may read than this.
+    fn kept_for(mut self, version: u32) -> Self {
+        self.version = self.version.max(version);
+        self.min_reader = self.min_reader.max(version);
+        self
+    }
+
     /// The same session, but the SHA-256 of its file is taken.
     #[must_use]
     pub fn with_digest(mut self) -> Self {
@@ -385,7 +445,31 @@ impl Record {
     pub fn stamped(mut self, write: Uuid, now: Timestamp) -> Self {
         self.write = write;
         self.written = now;
+        if self.staged().is_some_and(|staged| staged.cuts.is_some()) {
+            self = self.kept_for(CUTS_READER);
+        }
         self.noting_end(now)
+    }
+
+    /// The same record, with the parts claimed that end at `ends` after the recorded ones. `None` when it claims others already, when it has parts
+    /// that are all alike, or when nothing is staged any more.
+    #[must_use]
+    pub fn claiming(&self, ends: &[u64]) -> Option<Self> {
+        let (Phase::Open(staged) | Phase::Expiring(staged)) = &self.phase else {
+            return None;
+        };
+        let mut staged = staged.clone();
+        let recorded = staged.end();
+        let cuts = staged.cuts.as_mut()?;
+        if !ends.starts_with(&cuts.claims) || ends.first().is_some_and(|first| *first <= recorded) {
+            return None;
+        }
+        ends.clone_into(&mut cuts.claims);
+        // What claims a part is about to store bytes: that revives the session.
+        Some(Self {
+            phase: Phase::Open(staged),
+            ..self.clone()
+        })
     }
 
     /// The multipart upload that this record names.
@@ -429,10 +513,12 @@ impl Phase {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::staging::{Cutting, MAX_CLAIMS};
 
     /// A record of every version that was ever written, kept for ever.
     const VERSION_1: &str = include_str!("record-1.json");
     const VERSION_2: &str = include_str!("record-2.json");
+    const VERSION_3: &str = include_str!("record-3.json");
 
     #[test]
     fn a_record_of_version_1_is_read_and_written_back_the_same() {
@@ -448,6 +534,50 @@ mod tests {
         assert!(record.application && record.stored_reply().is_some());
         let again: Value = serde_json::from_str(&serde_json::to_string(&record).unwrap()).unwrap();
         assert_eq!(again, serde_json::from_str::<Value>(VERSION_2).unwrap());
+    }
+
+    #[test]
+    fn a_record_of_version_3_is_read_and_written_back_the_same() {
+        let record: Record = serde_json::from_str(VERSION_3).unwrap();
+        let cuts = record.staged().unwrap().cuts.clone().unwrap();
+        assert_eq!((record.min_reader, cuts.claims.len()), (3, 2));
+        let again: Value = serde_json::from_str(&serde_json::to_string(&record).unwrap()).unwrap();
+        assert_eq!(again, serde_json::from_str::<Value>(VERSION_3).unwrap());
+    }
+
+    /// An older reader would put equal parts over those that others have claimed.
+    #[test]
+    fn a_session_is_kept_from_older_readers_from_its_first_unequal_part_on() {
+        let mut record: Record = serde_json::from_str(VERSION_1).unwrap();
+        record = record.stamped(Uuid::nil(), Timestamp::default());
+        assert_eq!((record.version, record.min_reader), (1, 1));
+        let Phase::Open(staged) = &mut record.phase else {
+            panic!("it is open")
+        };
+        staged.cuts = Some(Cuts::new(Cutting::Claimed, 8 << 20, 1 << 30, u64::MAX));
+        record = record.stamped(Uuid::nil(), Timestamp::default());
+        assert_eq!((record.version, record.min_reader), (3, 3));
+    }
+
+    #[test]
+    fn claims_are_only_ever_added() {
+        let record: Record = serde_json::from_str(VERSION_3).unwrap();
+        let staged = record.staged().unwrap();
+        let (end, claims) = (staged.end(), staged.cuts.clone().unwrap().claims);
+        let next = [claims[0], claims[1], claims[1] + 7];
+        let more = record.claiming(&next).unwrap();
+        assert_eq!(more.staged().unwrap().cuts.as_ref().unwrap().claims, next);
+        assert_eq!(record.claiming(&[claims[0]]), None, "one was given up");
+        assert_eq!(record.claiming(&[claims[0], claims[1] + 1]), None, "one was moved");
+        let part = |index, from, to| PartRange { index, from, to };
+        assert_eq!(staged.claim_on(part(2, end, claims[0])), Claim::Made);
+        assert_eq!(staged.claim_on(part(3, claims[0], claims[1])), Claim::Made);
+        assert_eq!(staged.claim_on(part(4, claims[1], claims[1] + 7)), Claim::Open);
+        assert_eq!(staged.claim_on(part(1, end - 7, end)), Claim::Passed);
+        assert_eq!(staged.claim_on(part(2, end, claims[1])), Claim::Other);
+        assert_eq!(staged.claim_on(part(4, end, claims[0])), Claim::Other);
+        let plain: Record = serde_json::from_str(VERSION_1).unwrap();
+        assert_eq!(plain.claiming(&[u64::MAX]), None, "its parts are all alike");
     }
 
     /// A reader of version 1 would begin an upload to the destination, and publish what only the application is to see.
@@ -468,22 +598,22 @@ mod tests {
             Before::Absent,
             Timestamp::default(),
         );
-        assert_eq!((plain.version, plain.min_reader), (2, 1));
+        assert_eq!((plain.version, plain.min_reader), (3, 1));
         assert!(serde_json::to_value(&plain).unwrap().get("application").is_none());
         let told = plain.for_application();
-        assert_eq!((told.version, told.min_reader), (2, 2));
+        assert_eq!((told.version, told.min_reader), (3, 2));
     }
 
     #[test]
     fn fields_of_a_newer_version_survive_a_rewrite() {
         let mut newer: Value = serde_json::from_str(VERSION_1).unwrap();
-        newer["version"] = 3.into();
+        newer["version"] = 4.into();
         newer["colour"] = "blue".into();
         let record: Record = serde_json::from_value(newer).unwrap();
         let again = serde_json::to_value(record.stamped(Uuid::nil(), Timestamp::from_millis(7))).unwrap();
         assert_eq!(
             (&again["colour"], &again["version"]),
-            (&Value::from("blue"), &Value::from(3))
+            (&Value::from("blue"), &Value::from(4))
         );
     }
 
@@ -520,6 +650,10 @@ mod tests {
                     .collect(),
                 paged: u64::MAX / 2,
                 parts: (0..PAGE_PARTS as u64 - 1).map(part).collect(),
+                cuts: Some(Cuts {
+                    largest: u64::MAX,
+                    claims: vec![u64::MAX; MAX_CLAIMS],
+                }),
             },
             mark: Some("m".repeat(60)),
         };

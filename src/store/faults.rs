@@ -21,7 +21,7 @@ use super::{CompleteError, DEFAULT_RESERVED, Error, Key, Store, Terms};
 use crate::bits::SessionId;
 use crate::clock::{Timestamp, random_id};
 use crate::session::{Before, ObjectTag, Phase, Principal, RECORD_VERSION, Record, Staged, Target};
-use crate::staging::{PartId, PartRange, RecordedPart, UploadId};
+use crate::staging::{Cuts, MAX_CLAIMS, PartId, PartRange, RecordedPart, UploadId};
 
 /// What happens to a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -573,6 +573,10 @@ async fn a_record_that_would_not_fit_is_refused() {
         pages: (0..50).map(|at| super::keys::page_name(at, random_id())).collect(),
         paged: 1 << 40,
         parts: (0..200).map(part).collect(),
+        cuts: Some(Cuts {
+            largest: 1 << 40,
+            claims: vec![1 << 40; MAX_CLAIMS],
+        }),
     });
     full.url = "u".repeat(2048);
     store.create_record(&full).await.unwrap();
