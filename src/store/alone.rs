@@ -179,7 +179,7 @@ mod tests {
     use crate::bits::SessionId;
     use crate::clock::{Timestamp, random_id};
     use crate::session::{Before, ObjectTag};
-    use crate::staging::{PartId, PartRange, RecordedPart, UploadId};
+    use crate::staging::{Cutting, PartId, PartRange, RecordedPart, UploadId};
     use crate::store::bucket::Bucket;
     use crate::store::memory::MemoryBucket;
     use crate::store::objects::look_at;
@@ -315,6 +315,10 @@ mod tests {
     impl Bucket for Blind {
         fn objects(&self) -> &dyn ObjectStore {
             &self.0
+        }
+
+        fn cutting(&self) -> Cutting {
+            self.0.cutting()
         }
 
         async fn begin(&self, path: &Path, session: SessionId) -> std::result::Result<UploadId, store::Error> {

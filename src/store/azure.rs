@@ -20,7 +20,7 @@ use super::{CompleteError, Error, Terms, xml};
 use crate::bits::SessionId;
 use crate::clock::{Timestamp, random_id};
 use crate::session::{Before, ObjectTag};
-use crate::staging::{PartId, PartRange, RecordedPart, UploadId};
+use crate::staging::{Cutting, PartId, PartRange, RecordedPart, UploadId};
 
 /// A container on Azure.
 #[derive(Debug)]
@@ -181,6 +181,10 @@ impl Bucket for AzureBucket {
 
     fn forgets_uploads(&self) -> bool {
         false
+    }
+
+    fn cutting(&self) -> Cutting {
+        Cutting::Free
     }
 
     async fn begin(&self, _path: &Path, _session: SessionId) -> Result<UploadId, Error> {

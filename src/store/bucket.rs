@@ -13,7 +13,7 @@ use super::{CompleteError, Error, Terms};
 use crate::bits::SessionId;
 use crate::clock::Timestamp;
 use crate::session::ObjectTag;
-use crate::staging::{PartId, PartRange, RecordedPart, UploadId};
+use crate::staging::{Cutting, PartId, PartRange, RecordedPart, UploadId};
 
 /// A bucket with multipart uploads. Implemented for the remote stores, for memory and for a local directory.
 #[async_trait]
@@ -29,6 +29,11 @@ pub trait Bucket: std::fmt::Debug + Send + Sync {
     /// Whether no condition is sent to the store from now on, and each is held by looking before instead: enough for one process. Says
     /// nothing to kinds of stores of which every one holds them.
     fn work_alone(&self, _alone: bool) {}
+
+    /// What parts it takes. The usual answer is safe for every store.
+    fn cutting(&self) -> Cutting {
+        Cutting::Alike
+    }
 
     /// Begins a multipart upload to `path`; the published object will name `session` where the store keeps metadata.
     async fn begin(&self, path: &Path, session: SessionId) -> Result<UploadId, Error>;

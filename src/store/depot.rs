@@ -22,7 +22,7 @@ use super::{CompleteError, Error, Key, Store, Terms};
 use crate::bits::SessionId;
 use crate::clock::Timestamp;
 use crate::session::ObjectTag;
-use crate::staging::{PartId, PartRange, RecordedPart, UploadId};
+use crate::staging::{Cutting, PartId, PartRange, RecordedPart, UploadId};
 
 /// The bucket that all replicas share.
 #[derive(Clone, Debug, Default)]
@@ -182,6 +182,10 @@ impl Reached {
 impl Bucket for Reached {
     fn objects(&self) -> &dyn ObjectStore {
         self
+    }
+
+    fn cutting(&self) -> Cutting {
+        self.shared.objects.cutting()
     }
 
     async fn begin(&self, path: &Path, session: SessionId) -> Result<UploadId, Error> {

@@ -21,7 +21,7 @@ use super::{CompleteError, DEFAULT_RESERVED, Error, Key, Store, Terms};
 use crate::bits::SessionId;
 use crate::clock::{Timestamp, random_id};
 use crate::session::{Before, ObjectTag, Phase, Principal, RECORD_VERSION, Record, Staged, Target};
-use crate::staging::{Cuts, MAX_CLAIMS, PartId, PartRange, RecordedPart, UploadId};
+use crate::staging::{Cuts, Cutting, MAX_CLAIMS, PartId, PartRange, RecordedPart, UploadId};
 
 /// What happens to a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -55,7 +55,7 @@ impl Faulty {
         let bucket: Arc<dyn Bucket> = faulty.clone();
         let layout = Layout::new("", "", DEFAULT_RESERVED).unwrap();
         (
-            Store::over("faulty".to_owned(), Arc::clone(&bucket), bucket, layout, None),
+            Store::over("faulty".to_owned(), Arc::clone(&bucket), bucket, layout, None, None),
             faulty,
         )
     }
@@ -147,6 +147,10 @@ impl fmt::Display for Faulty {
 impl Bucket for Faulty {
     fn objects(&self) -> &dyn ObjectStore {
         self
+    }
+
+    fn cutting(&self) -> Cutting {
+        self.bucket.cutting()
     }
 
     async fn begin(&self, path: &Path, session: SessionId) -> Result<UploadId, Error> {

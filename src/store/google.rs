@@ -30,7 +30,7 @@ use super::{CompleteError, Error, Terms};
 use crate::bits::SessionId;
 use crate::clock::{Deadline, Timestamp};
 use crate::session::{Before, ObjectTag};
-use crate::staging::{PartId, PartRange, RecordedPart, UploadId};
+use crate::staging::{Cutting, PartId, PartRange, RecordedPart, UploadId};
 
 /// A bucket on GCS.
 #[derive(Debug)]
@@ -218,6 +218,10 @@ struct Resource {
 impl Bucket for GoogleBucket {
     fn objects(&self) -> &dyn ObjectStore {
         &self.store
+    }
+
+    fn cutting(&self) -> Cutting {
+        Cutting::Claimed
     }
 
     async fn begin(&self, path: &Path, session: SessionId) -> Result<UploadId, Error> {

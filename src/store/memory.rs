@@ -21,7 +21,7 @@ use super::{CompleteError, Error, Terms};
 use crate::bits::SessionId;
 use crate::clock::{Clock, SystemClock, Timestamp, random_id};
 use crate::session::ObjectTag;
-use crate::staging::{PartId, PartRange, RecordedPart, UploadId};
+use crate::staging::{Cutting, PartId, PartRange, RecordedPart, UploadId};
 use crate::units::ByteSize;
 
 /// What a bucket that is full says.
@@ -149,6 +149,10 @@ fn invalid(index: u32) -> CompleteError {
 impl Bucket for MemoryBucket {
     fn objects(&self) -> &dyn ObjectStore {
         self
+    }
+
+    fn cutting(&self) -> Cutting {
+        Cutting::Claimed
     }
 
     async fn begin(&self, path: &Path, _session: SessionId) -> Result<UploadId, Error> {

@@ -43,7 +43,7 @@ pub use open::OpenError;
 pub use probe::{Capabilities, ProbeError};
 pub use records::{LARGEST_RECORD, Listed, ListedRecord, ListedSession, Loaded, Stored, Version};
 pub use remote::{Attempt, Publication};
-pub use settings::Settings;
+pub use settings::{PartSizes, Settings};
 pub use terms::Terms;
 
 #[cfg(test)]
@@ -64,6 +64,7 @@ use observed::Observed;
 
 use crate::clock::Timestamp;
 use crate::metrics::Metrics;
+use crate::staging::Cutting;
 
 /// How wrong the clock of a replica may be.
 const A_DAY_OFF: Duration = Duration::from_secs(24 * 3600);
@@ -86,6 +87,8 @@ struct Inner {
     layout: Layout,
     /// After how long the store ends unfinished multipart uploads by itself, where that is known.
     multipart_lifetime: Option<Duration>,
+    /// What the settings say of the lengths of parts.
+    part_sizes: Option<PartSizes>,
     /// The store was found to complete uploads whatever the destination is: it is looked at before.
     careful: AtomicBool,
     /// Then nobody else of this process publishes there meanwhile.
@@ -113,7 +116,7 @@ impl Store {
     pub fn over_bucket(name: String, bucket: Arc<dyn Bucket>, multipart_lifetime: Option<Duration>) -> Self {
         // The literals hold nothing that a prefix must not hold.
         let layout = Layout::new("", "", DEFAULT_RESERVED).expect("a plain prefix");
-        Self::over(name, Arc::clone(&bucket), bucket, layout, multipart_lifetime)
+        Self::over(name, Arc::clone(&bucket), bucket, layout, multipart_lifetime, None)
     }
 
     /// A store over these buckets, which may be one.
@@ -123,6 +126,7 @@ impl Store {
         sessions: Arc<dyn Bucket>,
         layout: Layout,
         multipart_lifetime: Option<Duration>,
+        part_sizes: Option<PartSizes>,
     ) -> Self {
         Self(Arc::new(Inner {
             home: name.clone(),
@@ -132,6 +136,7 @@ impl Store {
             sessions,
             layout,
             multipart_lifetime,
+            part_sizes,
             careful: AtomicBool::new(false),
             publishing: Locks::default(),
         }))
@@ -148,6 +153,7 @@ impl Store {
             sessions,
             layout,
             multipart_lifetime,
+            part_sizes,
             ..
         } = &*self.0;
         Self(Arc::new(Inner {
@@ -158,6 +164,7 @@ impl Store {
             sessions: watch(sessions),
             layout: layout.clone(),
             multipart_lifetime: *multipart_lifetime,
+            part_sizes: *part_sizes,
             careful: AtomicBool::new(false),
             publishing: Locks::default(),
         }))
@@ -181,6 +188,15 @@ impl Store {
     /// under way when the session was cancelled can still succeed.
     pub fn forgets_uploads(&self) -> bool {
         self.0.destination.forgets_uploads()
+    }
+
+    /// What parts the object of `key` may be put together of.
+    pub fn cutting(&self, key: &Key) -> Cutting {
+        match (self.0.part_sizes, self.bucket_of(key).cutting()) {
+            (Some(PartSizes::Equal), _) => Cutting::Alike,
+            (Some(PartSizes::Any), Cutting::Alike) => Cutting::Claimed,
+            (Some(PartSizes::Any) | None, cutting) => cutting,
+        }
     }
 
     /// Whether the store may have ended an upload by itself that began after `begun`, which a replica noted: its clock may be a day off.

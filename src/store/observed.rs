@@ -21,7 +21,7 @@ use crate::bits::SessionId;
 use crate::clock::Timestamp;
 use crate::metrics::{Metrics, StoreOperation, StoreOutcome};
 use crate::session::ObjectTag;
-use crate::staging::{PartId, PartRange, RecordedPart, UploadId};
+use crate::staging::{Cutting, PartId, PartRange, RecordedPart, UploadId};
 
 /// A bucket whose requests are counted. What `object_store` repeats by itself counts as one request; so does a list of several
 /// pages, and a deletion of several objects at once as one per object.
@@ -156,6 +156,10 @@ impl Bucket for Observed {
 
     fn work_alone(&self, alone: bool) {
         self.bucket().work_alone(alone);
+    }
+
+    fn cutting(&self) -> Cutting {
+        self.bucket().cutting()
     }
 
     async fn tidy(&self, path: &Path, session: SessionId) -> Result<(), Error> {

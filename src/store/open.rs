@@ -41,6 +41,9 @@ const CONNECTIONS: [(ClientConfigKey, &str); 6] = [
     ),
 ];
 
+/// What the endpoints of Cloudflare R2 have in common.
+const R2: &str = ".r2.cloudflarestorage.com";
+
 /// How often object_store repeats a request by itself: not for longer than leaves an answer within the five minutes that a client waits.
 fn retries() -> RetryConfig {
     RetryConfig {
@@ -150,7 +153,14 @@ impl Store {
         let (bucket, prefix) = (staging.home(&options), staging.prefix.trim_matches('/'));
         let home = format!("{bucket} {prefix} {}", settings.reserved_prefix);
         let multipart_lifetime = settings.multipart_lifetime.or(place.bucket.multipart_lifetime());
-        let store = Self::over(settings.url.clone(), destination, sessions, layout, multipart_lifetime);
+        let store = Self::over(
+            settings.url.clone(),
+            destination,
+            sessions,
+            layout,
+            multipart_lifetime,
+            settings.part_sizes,
+        );
         Ok(store.observed(home, metrics))
     }
 
@@ -375,6 +385,8 @@ pub(super) fn s3(bucket: &str, options: &Options, connector: &Connector) -> Resu
     let endpoint = builder
         .get_config_value(&K::S3Endpoint)
         .or_else(|| builder.get_config_value(&K::Endpoint));
+    // It refuses an object whose parts are not all of one length, but for the last one.
+    let alike = endpoint.as_ref().is_some_and(|endpoint| endpoint.contains(R2));
     let is_amazon = endpoint.is_none();
     let plain = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
     if plain && !is_given(K::Client(ClientConfigKey::AllowHttp)) {
@@ -417,7 +429,7 @@ pub(super) fn s3(bucket: &str, options: &Options, connector: &Connector) -> Resu
         .with_retry(retries())
         .with_http_connector(connector.clone());
     let store = builder.build().map_err(|error| told(&error))?;
-    Ok(S3Bucket::new(store, connector.client()?, bucket, anonymous))
+    Ok(S3Bucket::new(store, connector.client()?, bucket, anonymous, alike))
 }
 
 pub(super) fn google(

@@ -21,7 +21,7 @@ use super::{CompleteError, Error, Terms, xml};
 use crate::bits::SessionId;
 use crate::clock::{Deadline, Timestamp};
 use crate::session::{Before, ObjectTag};
-use crate::staging::{PartId, PartRange, RecordedPart, UploadId};
+use crate::staging::{Cutting, PartId, PartRange, RecordedPart, UploadId};
 
 /// How long a signed request of ours may take to arrive.
 const SIGNATURE: Duration = Duration::from_secs(300);
@@ -36,15 +36,18 @@ pub(super) struct S3Bucket {
     bucket: String,
     /// Requests go without a signature.
     anonymous: bool,
+    /// All parts of an object have to be alike.
+    alike: bool,
 }
 
 impl S3Bucket {
-    pub(super) fn new(store: AmazonS3, client: HttpClient, bucket: &str, anonymous: bool) -> Self {
+    pub(super) fn new(store: AmazonS3, client: HttpClient, bucket: &str, anonymous: bool, alike: bool) -> Self {
         Self {
             store: Alone::new(store),
             client,
             bucket: bucket.to_owned(),
             anonymous,
+            alike,
         }
     }
 
@@ -190,6 +193,10 @@ impl Bucket for S3Bucket {
 
     fn work_alone(&self, alone: bool) {
         self.store.look(alone);
+    }
+
+    fn cutting(&self) -> Cutting {
+        if self.alike { Cutting::Alike } else { Cutting::Claimed }
     }
 
     async fn begin(&self, path: &Path, session: SessionId) -> Result<UploadId, Error> {
@@ -414,6 +421,17 @@ mod tests {
         [("abc", 5), ("def", 8)]
             .map(|(id, end)| RecordedPart(PartId(id.into()), end))
             .to_vec()
+    }
+
+    #[test]
+    fn only_the_store_that_refuses_unequal_parts_gets_equal_ones() {
+        for (endpoint, cutting) in [
+            ("https://s3.example.com", Cutting::Claimed),
+            ("https://0123.eu.r2.cloudflarestorage.com", Cutting::Alike),
+        ] {
+            let bucket = Script::default().bucket(&[("aws_endpoint", endpoint)]);
+            assert_eq!(bucket.cutting(), cutting, "{endpoint}");
+        }
     }
 
     const COMPLETED: &str =

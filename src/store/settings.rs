@@ -4,7 +4,21 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::units::SecretOr;
-use crate::units::knob::settings;
+use crate::units::knob::{choices, settings};
+
+/// What parts a store takes of a file that is stored in several.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PartSizes {
+    /// Of any length.
+    Any,
+    /// All alike but the last one.
+    Equal,
+}
+
+choices!(PartSizes {
+    Any => "any",
+    Equal => "equal",
+});
 
 settings! {
     /// Where the files of a route are kept.
@@ -26,6 +40,11 @@ settings! {
         /// nobody can tell whether the store ended an upload or the file was published and taken away, the client sends it again.
         #[example = "\"7d\""]
         pub multipart_lifetime: Option<Duration> = None,
+        /// What parts the store takes of a file that is stored in several. "any": of unequal length, which end where fragments do, so that
+        /// large fragments are stored once. "equal": all alike but the last one; costs a request less for each large fragment. The default is
+        /// "equal" for Cloudflare R2, which takes no others, and "any" everywhere else. Sessions under way keep what they began with.
+        #[example = "\"equal\""]
+        pub part_sizes: Option<PartSizes> = None,
         /// Options of the object_store library, by its own names (aws_endpoint, aws_region, azure_storage_account_name …). A value may
         /// be { file = "…" } (a file that not everybody may read) or { env = "…" }. Without credentials, the chain of the provider
         /// applies: environment, workload identity, instance role. "memory:///" takes one option: memory_size = "64MiB" makes it full

@@ -282,7 +282,7 @@ a_token_that_is_soon_guessed: "[server]\nadmin_token = \"hunter2\"\n" =>
         [
             "gateway.toml:6:1: routes[0].ö: unknown key, known here: path, host, host_id, host_id_fallback_timeout, method_override, upstream, \
              upstreams, upstream_health_path, upstream_ca_file, store, \
-             staging, reserved_prefix, multipart_lifetime, store_options, upload, overwrite, max_upload_size, max_fragment_size, \
+             staging, reserved_prefix, multipart_lifetime, part_sizes, store_options, upload, overwrite, max_upload_size, max_fragment_size, \
              session_timeout, closed_session_memory, part_size, durability, coordination, checksum, checksum_sidecar, download, \
               notify, events",
         ];

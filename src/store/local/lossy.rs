@@ -417,6 +417,7 @@ impl LossyDisk {
             bucket,
             layout,
             None,
+            None,
         ))
     }
 

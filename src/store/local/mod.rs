@@ -42,7 +42,7 @@ use super::{CompleteError, Error, Terms};
 use crate::bits::SessionId;
 use crate::clock::Timestamp;
 use crate::session::ObjectTag;
-use crate::staging::{PartId, PartRange, RecordedPart, UploadId};
+use crate::staging::{Cutting, PartId, PartRange, RecordedPart, UploadId};
 
 /// Permits for reads and lists, one each: how many threads of the runtime's pool they may keep busy.
 const READS: u32 = 32;
@@ -120,6 +120,10 @@ impl LocalDirectory {
 impl Bucket for LocalDirectory {
     fn objects(&self) -> &dyn ObjectStore {
         self
+    }
+
+    fn cutting(&self) -> Cutting {
+        Cutting::Free
     }
 
     async fn begin(&self, path: &Name, session: SessionId) -> Result<UploadId, Error> {
