@@ -104,6 +104,7 @@ fn staged(parts: u64) -> Staged {
 const LIMITS: Limits = Limits {
     max_fragment_size: 64 * MIB,
     max_part_size: 128 * MIB,
+    alike: false,
 };
 
 fn judge(times: u64) {

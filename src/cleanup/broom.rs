@@ -262,6 +262,7 @@ impl Broom {
         let limits = Limits {
             max_fragment_size: 0,
             max_part_size: 0,
+            alike: false,
         };
         let step = step(&session, input, &limits);
         let Some(record) = step.save else { return Ok(()) };

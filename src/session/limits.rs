@@ -9,6 +9,8 @@ pub struct Limits {
     pub max_fragment_size: u64,
     /// Largest part, in bytes: a quarter of the memory budget. A file that needs larger ones is too large.
     pub max_part_size: u64,
+    /// Whether the store wants all parts of a file to be alike: then the first fragment says how long they are.
+    pub alike: bool,
 }
 
 impl Limits {

@@ -1,5 +1,6 @@
 //! The body of a fragment: from the connection into parts and tails, in bounded memory, nothing copied.
 
+mod claims;
 mod hashing;
 mod keep;
 
@@ -24,8 +25,9 @@ use crate::budget::Reservation;
 use crate::clock::Uptime;
 use crate::metrics::MemoryWait;
 use crate::session::{Answer, Gone, Input, Phase, Record, Staged, Then};
-use crate::staging::{Assembler, PartId, PartPlan, PartRange, Piece, UploadId};
+use crate::staging::{Assembler, CutPlan, PartId, PartRange, Piece, UploadId};
 use crate::store::Error;
+use claims::{Claiming, layout};
 
 /// Parts of one session that are on their way into the store while the next one is being received.
 const IN_FLIGHT: usize = 2;
@@ -46,7 +48,6 @@ const READ_AT_ONCE: usize = 8;
 pub(super) struct Receiving<'w, 'a> {
     work: &'w mut Work<'a>,
     range: ContentRange,
-    plan: PartPlan,
     assembler: Assembler,
     memory: Option<Reservation>,
     /// The multipart upload that this turn puts parts into.
@@ -58,6 +59,10 @@ pub(super) struct Receiving<'w, 'a> {
     landed: Vec<Landed>,
     /// The digest at the end of the part that was sent last, where one is wanted.
     hashing: Option<Hashing>,
+    /// A claim on parts that are being received.
+    claiming: Option<Claiming>,
+    /// How often this turn found that others cut the file elsewhere.
+    followed: usize,
     /// The body slept on memory that others waited for: it gets small pieces from now on.
     slow: bool,
 }
@@ -96,30 +101,28 @@ enum Came {
 
 impl<'w, 'a> Receiving<'w, 'a> {
     pub(super) fn new(work: &'w mut Work<'a>, range: ContentRange, from: u64) -> Self {
-        let (part_size, upload, held) = work.turn.view.as_mut().map_or((1, None, None), |view| {
-            (
-                view.session.record.part_size,
-                view.session.record.upload().cloned(),
-                view.held.take(),
-            )
+        let (upload, held) = work.turn.view.as_mut().map_or((None, None), |view| {
+            (view.session.record.upload().cloned(), view.held.take())
         });
-        let plan = PartPlan::new(PartPlan::part_size_for(range.total(), part_size), range.total());
-        let part = plan.part_at(from);
+        let staged = work.turn.view.as_ref().and_then(|view| view.session.record.staged());
+        let layout = layout(work, staged, range.total());
+        let part = layout.part_at(from);
         let held = held.filter(|held| held.piece.end() == from && held.piece.from >= part.from && from > part.from);
         let (assembler, memory) = match held {
-            Some(held) => (Assembler::holding(plan, held.piece), Some(held.memory)),
-            None => (Assembler::new(plan, from), None),
+            Some(held) => (Assembler::holding(layout, held.piece), Some(held.memory)),
+            None => (Assembler::new(layout, from), None),
         };
         Self {
             work,
             range,
-            plan,
             assembler,
             memory,
             upload,
             unnamed: false,
             flying: VecDeque::new(),
             landed: Vec::new(),
+            claiming: None,
+            followed: 0,
             hashing: None,
             slow: false,
         }
@@ -146,19 +149,27 @@ impl<'w, 'a> Receiving<'w, 'a> {
     }
 
     async fn receive(&mut self, skip: u64, body: &mut impl Body) -> Result<Answer, Stop> {
-        let mut rest = self.skip(skip, body).await?;
+        let mut rest = VecDeque::from([self.skip(skip, body).await?]);
         loop {
             let at = self.assembler.at();
             if at >= self.range.end() {
                 break;
             }
-            let part = self.plan.part_at(at);
+            let recorded = self.recorded().min(self.range.end());
+            if at < recorded {
+                // Another replica has recorded what comes next.
+                self.pass_over(recorded - at, &mut rest, body).await?;
+                continue;
+            }
             let step = if self.slow {
                 at.saturating_add(SMALL_STEP)
             } else {
                 u64::MAX
             };
-            let bound = part.to.min(self.range.end()).min(step);
+            let goal = self.range.end().min(step);
+            self.settle_parts(goal).await?;
+            let part = self.assembler.layout().part_at(at);
+            let bound = part.to.min(goal);
             let completes = bound == part.to;
             let came = if self.reserve(part, bound, completes).await? {
                 self.fill(bound, &mut rest, body).await
@@ -173,10 +184,13 @@ impl<'w, 'a> Receiving<'w, 'a> {
                 }
                 Some(came) => return Err(self.stop(came).await),
             }
-            if completes && !self.plan.is_small() {
-                self.launch(part).await?;
+            if completes && !self.assembler.layout().is_small() {
+                // What comes back lies elsewhere by now: it is cut anew.
+                let back = self.launch(part).await?;
+                back.into_iter().rev().for_each(|chunk| rest.push_front(chunk));
             } else if self.slow && bound < self.range.end() {
                 self.record().await?;
+                self.lay_out_again().await?;
             }
         }
         match self.end_of(body, &rest).await {
@@ -216,9 +230,28 @@ impl<'w, 'a> Receiving<'w, 'a> {
         Ok(Bytes::new())
     }
 
+    /// Where the last part ends that is recorded as far as the plan of this turn knows, if it is not the same for everybody anyway.
+    fn recorded(&self) -> u64 {
+        self.assembler.layout().cut().map_or(0, CutPlan::recorded)
+    }
+
+    /// Reads and forgets `skip` bytes, of which some came already.
+    async fn pass_over(&mut self, skip: u64, rest: &mut VecDeque<Bytes>, body: &mut impl Body) -> Result<(), Stop> {
+        let at = self.assembler.at();
+        let mut came = Piece::new(at, rest.drain(..).collect());
+        came.skip_to(at + skip);
+        let more = at + skip - came.from;
+        rest.extend(came.chunks);
+        if more > 0 {
+            rest.push_back(self.skip(more, body).await?);
+        }
+        self.assembler = Assembler::new(self.assembler.layout().clone(), at + skip);
+        Ok(())
+    }
+
     /// Waits for the end of a body whose range is filled. Only a chunked one can go on: its length is told nowhere else.
-    async fn end_of(&self, body: &mut impl Body, rest: &Bytes) -> Option<Came> {
-        if !rest.is_empty() {
+    async fn end_of(&self, body: &mut impl Body, rest: &VecDeque<Bytes>) -> Option<Came> {
+        if rest.iter().any(|chunk| !chunk.is_empty()) {
             return Some(Came::Broken(BodyBroken::Malformed));
         }
         tokio::select! {
@@ -248,12 +281,12 @@ impl<'w, 'a> Receiving<'w, 'a> {
         clippy::disallowed_methods,
         reason = "how long memory is sat on is what this measures"
     )]
-    async fn fill(&mut self, bound: u64, rest: &mut Bytes, body: &mut impl Body) -> Option<Came> {
+    async fn fill(&mut self, bound: u64, rest: &mut VecDeque<Bytes>, body: &mut impl Body) -> Option<Came> {
         let since = Uptime::now();
         let superseded = self.work.turn.superseded();
         tokio::pin!(superseded);
         while self.assembler.at() < bound {
-            if rest.is_empty() {
+            if rest.iter().all(Bytes::is_empty) {
                 let patience = SITTING.saturating_sub(since.elapsed());
                 let budget = &self.work.uploads.budget;
                 let pressed = async {
@@ -272,7 +305,7 @@ impl<'w, 'a> Receiving<'w, 'a> {
                     () = pressed => Came::Pressed,
                 };
                 match came {
-                    Came::Chunk(chunk) => *rest = chunk,
+                    Came::Chunk(chunk) => rest.push_back(chunk),
                     other => {
                         body.so_far().map(|chunk| self.assembler.push(chunk));
                         return Some(other);
@@ -280,8 +313,13 @@ impl<'w, 'a> Receiving<'w, 'a> {
                 }
             }
             let wanted = bound - self.assembler.at();
-            let take = rest.len().min(usize::try_from(wanted).unwrap_or(usize::MAX));
-            self.assembler.push(rest.split_to(take));
+            if let Some(mut chunk) = rest.pop_front() {
+                let take = chunk.len().min(usize::try_from(wanted).unwrap_or(usize::MAX));
+                self.assembler.push(chunk.split_to(take));
+                if !chunk.is_empty() {
+                    rest.push_front(chunk);
+                }
+            }
         }
         None
     }
@@ -340,7 +378,7 @@ impl<'w, 'a> Receiving<'w, 'a> {
     }
 
     fn forget_held(&mut self) {
-        self.assembler = Assembler::new(self.plan, self.assembler.at());
+        self.assembler = Assembler::new(self.assembler.layout().clone(), self.assembler.at());
         self.memory = None;
     }
 
@@ -348,20 +386,26 @@ impl<'w, 'a> Receiving<'w, 'a> {
     async fn yield_memory(&mut self) -> Result<(), Stop> {
         debug!(session = %self.work.id, "a slow body gives back its memory");
         self.slow = true;
+        self.cut_short().await?;
         self.record().await?;
+        self.lay_out_again().await?;
         if self.work.place.rules.durability == Durability::Fragment {
             self.forget_held();
         }
         Ok(())
     }
 
-    /// Sends a full part on its way. Its memory goes with it.
-    async fn launch(&mut self, part: PartRange) -> Result<(), Stop> {
-        let piece = self.assembler.take();
-        let memory = self.memory.take();
+    /// Sends a full part on its way. Its memory goes with it. Gives back the bytes that belong to another part by now.
+    async fn launch(&mut self, part: PartRange) -> Result<Vec<Bytes>, Stop> {
+        if !self.may_put(part).await? {
+            return self.follow().await;
+        }
+        let piece = self.assembler.held().clone();
         let Some(chunks) = self.whole_part(part, piece).await? else {
-            return self.pass_over(part).await;
+            return self.fall_behind(part).await;
         };
+        self.assembler.take();
+        let memory = self.memory.take();
         let upload = match &self.upload {
             Some(upload) => upload.clone(),
             None => {
@@ -382,7 +426,7 @@ impl<'w, 'a> Receiving<'w, 'a> {
             Ok((id?, stretch))
         });
         self.flying.push_back((part, flight));
-        Ok(())
+        Ok(Vec::new())
     }
 
     /// The bytes of `part`: what was received in `piece`, and before it what is stored as tails. `None` when tails are gone that were
@@ -421,15 +465,19 @@ impl<'w, 'a> Receiving<'w, 'a> {
     }
 
     /// Tails of `part` are gone: another replica has recorded it meanwhile, and what came of it here is not needed.
-    async fn pass_over(&mut self, part: PartRange) -> Result<(), Stop> {
+    async fn fall_behind(&mut self, part: PartRange) -> Result<Vec<Bytes>, Stop> {
         self.work.load().await?;
+        if self.assembler.layout().cut().is_some() {
+            return self.follow().await;
+        }
+        self.forget_held();
         let staged = self.work.turn.view.as_ref().map(|view| view.session.record.staged());
         match staged.flatten() {
             Some(staged) if staged.end() >= part.to => {
                 if self.upload.is_none() {
                     self.upload.clone_from(&staged.upload);
                 }
-                Ok(())
+                Ok(Vec::new())
             }
             Some(_) => Err(busy("another replica is ahead").into()),
             None => Err(Stop::Answer(self.ask_again().await?)),

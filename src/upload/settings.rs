@@ -86,8 +86,9 @@ settings! {
         /// `session_timeout`.
         #[example = "\"14d\""]
         pub closed_session_memory: Duration = Duration::from_secs(14 * 24 * 3_600),
-        /// Size of the pieces in which a file is stored, from 5MiB to 5GiB; raised by itself for files of more than 10,000 of them.
-        /// Larger: fewer requests to the store, more memory for each upload at the moment a piece is full.
+        /// Size of the pieces in which a file is stored that comes in small fragments, from 5MiB to 5GiB; raised by itself for files of more
+        /// than 10,000 of them. A large fragment is a piece of its own, up to twice this size (see `part_sizes`). Larger: fewer requests to
+        /// the store, more memory for each upload at the moment a piece is full.
         pub part_size: ByteSize = ByteSize::mib(8),
         /// What a crash may take back. "fragment": nothing; every acknowledged byte is in the store. "part": the bytes since the last
         /// part boundary, which the client is told to send again; saves a write for each fragment, and needs

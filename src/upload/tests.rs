@@ -1,5 +1,6 @@
 //! The floor on a store in memory: whole uploads, several replicas, little memory.
 
+mod claims;
 mod digest;
 mod power;
 
@@ -1001,8 +1002,10 @@ async fn an_idle_session_is_forgotten_with_all_that_it_holds_and_goes_on_where_i
         uploads.create(&place, asked("f.bin")).await.unwrap(),
         uploads.create(&place, asked("f.bin")).await.unwrap(),
     );
-    send(&uploads, &place, idle, &data, 0, 100).await.verdict.unwrap();
-    send(&uploads, &place, busy, &data, 0, 100).await.verdict.unwrap();
+    for id in [idle, busy] {
+        send(&uploads, &place, id, &data, 0, 90).await.verdict.unwrap();
+        send(&uploads, &place, id, &data, 90, 100).await.verdict.unwrap();
+    }
     assert!(uploads.0.budget.used() > 0, "what is beyond the last part is held");
     // That the record was not looked at for long says nothing: tails leave it alone.
     for first in [100, 110, 120] {

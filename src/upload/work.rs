@@ -8,13 +8,13 @@ use tracing::{debug, info, warn};
 
 use super::turn::Turn;
 use super::view::View;
-use super::{Asked, Inner, Place, Refused};
+use super::{Asked, Durability, Inner, Place, Refused};
 use crate::bits::{Hresult, SessionId};
 use crate::clock::{Deadline, Uptime, random_id};
 use crate::metrics::SessionEnd;
 use crate::session::{Answer, Gone, Input, Limits, ObjectTag, Outcome, Phase, Record, Refusal, Step, Then, step};
-use crate::staging::UploadId;
-use crate::store::{CompleteError, Error, Key, Standing, Store, Terms};
+use crate::staging::{Cutting, UploadId};
+use crate::store::{CompleteError, Error, Key, Standing, Store, Terms, Version};
 
 /// A view that is older than this is looked up again, whatever it says.
 const STALE: Duration = Duration::from_secs(10 * 60);
@@ -73,7 +73,21 @@ impl Work<'_> {
         Limits {
             max_fragment_size: self.place.rules.max_fragment_size,
             max_part_size: self.uploads.budget.total() / 4,
+            alike: self.stores_tails() && self.cutting() == Cutting::Alike,
         }
+    }
+
+    /// How the parts may be cut that the file is put together of. Where nothing is stored twice anyway, equal ones cost the fewest requests.
+    pub(super) fn cutting(&self) -> Cutting {
+        if self.stores_tails() {
+            self.place.store.cutting(&self.file())
+        } else {
+            Cutting::Alike
+        }
+    }
+
+    fn stores_tails(&self) -> bool {
+        self.place.rules.durability == Durability::Fragment
     }
 
     /// Where the file is put together: at its destination, unless a server application gets it first.
@@ -138,18 +152,7 @@ impl Work<'_> {
         let asked = Uptime::now();
         match self.place.store.replace_record(&record, &view.version).await {
             Ok(version) => {
-                if record.phase.name() != view.session.record.phase.name() {
-                    self.tell(&record);
-                }
-                if let Some(kind) = record.news(&view.session.record) {
-                    self.place.announce(&record, kind);
-                }
-                if let Some(view) = self.turn.view.as_mut() {
-                    view.session.record = record;
-                    view.version = version;
-                    view.modified = None;
-                    view.looked = asked;
-                }
+                self.saved(record, version, asked);
                 self.has_seen = true;
                 self.keep_sidecar().await?;
                 Ok(Saved::Yes)
@@ -164,6 +167,24 @@ impl Work<'_> {
                 *self.turn.view = None;
                 Err(error.into())
             }
+        }
+    }
+
+    /// `record` is the stored one, by a request that began at `asked`. That alone does not make the view a fresh one: other replicas may have
+    /// stored tails, of which no record knows.
+    pub(super) fn saved(&mut self, record: Record, version: Version, asked: Uptime) {
+        let Some(view) = self.turn.view.as_ref() else { return };
+        if record.phase.name() != view.session.record.phase.name() {
+            self.tell(&record);
+        }
+        if let Some(kind) = record.news(&view.session.record) {
+            self.place.announce(&record, kind);
+        }
+        if let Some(view) = self.turn.view.as_mut() {
+            view.session.record = record;
+            view.version = version;
+            view.modified = None;
+            view.looked = asked;
         }
     }
 
@@ -315,7 +336,8 @@ impl Work<'_> {
             Ok(tag) => Input::Published { tag, sha256: None },
             Err(CompleteError::Changed) => Input::Displaced,
             Err(CompleteError::InvalidPart(part)) => {
-                warn!(session = %self.id, key = %self.key, part, "the store refuses a part that it confirmed earlier");
+                let hint = "set part_sizes = \"equal\" if it wants all of them alike";
+                warn!(session = %self.id, key = %self.key, part, hint, "the store refuses a part that it confirmed earlier");
                 Input::PartsRefused
             }
             Err(CompleteError::UnknownUpload) => {

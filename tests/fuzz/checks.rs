@@ -143,6 +143,7 @@ pub fn stored_record(data: &[u8]) -> bool {
     let limits = Limits {
         max_fragment_size: 64 << 20,
         max_part_size: 128 << 20,
+        alike: false,
     };
     let fragments = [
         (0, 1, 1),

@@ -225,7 +225,8 @@ fn fragment(session: &Session, range: ContentRange, limits: &Limits) -> Step {
     // A packet that is taken revives the session before a byte of it is stored (design: expiry).
     let revived = matches!(record.phase, Phase::Expiring(_)).then(|| Phase::Open(staged.clone()));
     let holds_whole_file = range.first() == 0 && range.end() == range.total();
-    let learns_total = record.total.is_none() && !holds_whole_file;
+    // How long the parts are is settled before any is put: where the first fragment says it, one of the whole file does, too.
+    let learns_total = record.total.is_none() && (!holds_whole_file || limits.alike && part_size < range.total());
     let save = (revived.is_some() || learns_total).then(|| {
         let mut next = record.clone();
         if let Some(phase) = revived {
@@ -234,6 +235,10 @@ fn fragment(session: &Session, range: ContentRange, limits: &Limits) -> Step {
         if learns_total {
             next.total = Some(range.total());
             next.part_size = part_size;
+            if limits.alike && range.first() == 0 {
+                let most = limits.max_part_size;
+                next = next.with_parts_of(PartPlan::part_size_like(range.len(), range.total(), part_size, most));
+            }
         }
         next
     });

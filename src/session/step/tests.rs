@@ -14,6 +14,7 @@ use crate::staging::{PartId, RecordedPart, UploadId};
 const LIMITS: Limits = Limits {
     max_fragment_size: 1000,
     max_part_size: 100,
+    alike: false,
 };
 
 fn record(phase: Phase, total: Option<u64>) -> Record {

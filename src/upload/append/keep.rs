@@ -2,10 +2,11 @@
 
 use tracing::{debug, warn};
 
+use super::claims::layout;
 use super::hashing::digest_of;
 use super::{Receiving, Stop};
 use crate::session::{Answer, Input, Phase, Refusal, Staged, Then};
-use crate::staging::{Hashed, RecordedPart};
+use crate::staging::{Cuts, Hashed, Layout, PartRange, RecordedPart, UploadId};
 use crate::store::{Error, Filed, Terms};
 use crate::upload::view::Held;
 use crate::upload::work::{ATTEMPTS, Saved, busy};
@@ -17,6 +18,7 @@ const WORTH_KEEPING: u64 = 64 * 1024;
 impl Receiving<'_, '_> {
     /// A body broke off, or has to yield: what came is kept when it is worth a write.
     pub(super) async fn keep_what_came(&mut self) -> Result<(), Stop> {
+        self.cut_short().await?;
         let stored = self.work.turn.view.as_ref().map_or(0, |view| view.session.end());
         let came = self.assembler.at().saturating_sub(stored);
         if !self.flying.is_empty() || !self.landed.is_empty() || came >= WORTH_KEEPING {
@@ -30,18 +32,20 @@ impl Receiving<'_, '_> {
         while !self.flying.is_empty() {
             self.land().await?;
         }
+        self.land_claim().await?;
         // A body can take hours, and a tail is created without a word to the record: it must not come to a session that the sweep has
         // ended meanwhile.
         self.work.look(false).await?;
         for _ in 0..ATTEMPTS {
             let (staged, hashed, reach) = self.staged().await?;
             let held = self.assembler.held();
+            let total = self.range.total();
+            let longest = layout(self.work, Some(&staged), total).longest_tail(reach);
             let upto = if held.from <= reach {
-                reach.max(held.end())
+                reach.max(held.end().min(longest))
             } else {
                 reach
             };
-            let total = self.range.total();
             let lost = upto < self.assembler.at();
             let step = self.work.rule(Input::Received {
                 upto,
@@ -104,23 +108,28 @@ impl Receiving<'_, '_> {
             self.unnamed = true;
             return Ok((Staged::default(), None, view.session.end()));
         };
-        if staged.upload.is_some() && staged.upload != self.upload {
-            // A newer record names another upload: ours can never be recorded, so it may be aborted.
-            if let Some(ours) = self.upload.take() {
-                self.landed.clear();
-                if let Err(error) = self.work.place.store.abort(&self.work.file(), &ours).await {
-                    debug!(session = %self.work.id, %error, "an upload that lost the race is left to the sweep");
-                }
-            }
-            self.unnamed = false;
-            self.upload.clone_from(&staged.upload);
-        }
         let is_digested = view.session.record.hashed.is_some();
         let mut hashed = view.session.record.hashed_to(&staged).cloned();
+        self.go_over_to(staged.upload.as_ref()).await;
+        let (before, is_alone) = (staged.end(), self.is_alone());
+        // Nobody else put anything into an upload that no record named so far: its parts lie where this turn says.
+        if staged.upload.is_none()
+            && !self.landed.is_empty()
+            && let Some(plan) = self.assembler.layout().cut()
+        {
+            staged.cuts = Some(Cuts {
+                largest: plan.largest(),
+                claims: Vec::new(),
+            });
+        }
+        let plan = layout(self.work, Some(&staged), self.range.total());
         for landed in &self.landed {
-            if landed.part.from == staged.end() {
+            if landed.part.from == staged.end() && is_in_its_place(&staged, &plan, landed.part, is_alone) {
                 staged.upload.clone_from(&self.upload);
                 staged.parts.push(RecordedPart(landed.id.clone(), landed.part.to));
+                if let Some(cuts) = &mut staged.cuts {
+                    cuts.claims.retain(|end| *end > landed.part.to);
+                }
                 // What another replica listed before it may be other bytes than those that were hashed here.
                 let follows = landed
                     .stretch
@@ -132,6 +141,10 @@ impl Receiving<'_, '_> {
         if is_digested && hashed.is_none() {
             warn!(session = %self.work.id, key = %self.work.key, "the digest of the file is given up: parts were recorded without it");
         }
+        if staged.end() > before {
+            self.claim_ahead(&mut staged);
+        }
+        let view = self.work.turn.view.as_ref().ok_or(Refused::SessionNotFound)?;
         let reach = view.session.tails.reach(staged.end());
         while let Some(page) = staged.full_page() {
             let name = self
@@ -143,6 +156,21 @@ impl Receiving<'_, '_> {
             staged.turn_page(name);
         }
         Ok((staged, hashed, reach))
+    }
+
+    /// A newer record names another upload: ours can never be recorded, so it may be aborted.
+    pub(super) async fn go_over_to(&mut self, named: Option<&UploadId>) {
+        if named.is_none() || named == self.upload.as_ref() {
+            return;
+        }
+        if let Some(ours) = self.upload.take() {
+            self.landed.clear();
+            if let Err(error) = self.work.place.store.abort(&self.work.file(), &ours).await {
+                debug!(session = %self.work.id, %error, "an upload that lost the race is left to the sweep");
+            }
+        }
+        self.unnamed = false;
+        self.upload = named.cloned();
     }
 
     /// The record lists the parts: the tails below their end are not needed any more.
@@ -214,7 +242,7 @@ impl Receiving<'_, '_> {
 
     /// Publishes a file of one part: one conditional put, then the mark. `None` when the session was found changed before the put.
     async fn put_file(&mut self) -> Result<Option<Answer>, Stop> {
-        let part = self.plan.part_at(0);
+        let part = self.assembler.layout().part_at(0);
         let Some(chunks) = self.whole_part(part, self.assembler.held().clone()).await? else {
             self.work.load().await?;
             return Ok(None);
@@ -243,5 +271,20 @@ impl Receiving<'_, '_> {
         };
         self.forget_held();
         Ok(Some(self.work.settle(|_| done.clone()).await?))
+    }
+}
+
+/// Whether the next part to be recorded may be this one. Claims hold, also where parts can be put without them; without claims, the plan that
+/// follows from the record.
+fn is_in_its_place(staged: &Staged, plan: &Layout, part: PartRange, is_alone: bool) -> bool {
+    let Some(cuts) = &staged.cuts else {
+        return plan.part_at(part.from) == part;
+    };
+    if u64::from(part.index) != staged.count() as u64 {
+        return false;
+    }
+    match cuts.claims.first() {
+        Some(end) => *end == part.to,
+        None => is_alone,
     }
 }

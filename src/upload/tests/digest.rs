@@ -165,24 +165,25 @@ async fn a_digest_never_covers_bytes_that_were_not_recorded() {
         let store = Store::memory();
         let place = place(&store, digested(16));
         let (slow, quick) = (replica(KIB * KIB), replica(KIB * KIB));
-        let data = pattern(60);
+        let data = pattern(100);
         let mut theirs = data.clone();
         if !same {
-            theirs[16..32].fill(0xEE);
+            theirs[16..48].fill(0xEE);
         }
         let id = quick.create(&place, asked("f.bin")).await.unwrap();
         send(&quick, &place, id, &data, 0, 16).await.verdict.unwrap();
         let end = tokio::sync::Notify::new();
-        let mut body = Held(Whole::of(&theirs[16..48], 7), &end);
-        let range = ContentRange::new(16, 48, 60).unwrap();
+        let mut body = Held(Whole::of(&theirs[16..80], 7), &end);
+        let range = ContentRange::new(16, 80, 100).unwrap();
         let asked = asked("f.bin");
         let (slow, ()) = tokio::join!(slow.fragment(&place, &asked, id, range, &mut body), async {
-            tokio::task::yield_now().await;
-            send(&quick, &place, id, &data, 16, 32).await.verdict.unwrap();
+            // Both of its parts are claimed and put by then.
+            settled().await;
+            send(&quick, &place, id, &data, 16, 48).await.verdict.unwrap();
             end.notify_one();
         });
-        assert_eq!((slow.verdict, slow.next), (Ok(()), Some(48)));
-        send(&quick, &place, id, &data, 48, 60).await.verdict.unwrap();
+        assert_eq!((slow.verdict, slow.next), (Ok(()), Some(80)));
+        send(&quick, &place, id, &data, 80, 100).await.verdict.unwrap();
         assert_eq!(stored(&store, "f.bin").await.unwrap(), data);
         // Where they were the same, nothing is lost.
         assert_eq!(record(&store, id).await.sha256, same.then(|| Sha256::of(&data)));
