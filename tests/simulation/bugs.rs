@@ -1,6 +1,7 @@
 //! Worlds that were bugs once.
 
 use bits_gateway::bits::{ContentRange, SessionId};
+use bits_gateway::staging::Cutting;
 
 use crate::depot::Habit;
 use crate::dice::Dice;
@@ -35,7 +36,7 @@ async fn nearly_published(plan: Plan, total: u64, between: std::time::Duration) 
 
 /// The same for a file that needs no multipart upload.
 async fn small_file(between: std::time::Duration) -> (World, SessionId) {
-    nearly_published(small::plan(false), 4, between).await
+    nearly_published(small::plan(false, Cutting::Alike), 4, between).await
 }
 
 /// The steps that wait to be carried out.
@@ -114,7 +115,7 @@ fn an_upload_that_the_store_ended_at_the_last_moment_is_never_told_as_published(
     crate::runtime().block_on(async {
         let plan = Plan {
             ends_uploads: true,
-            ..small::plan(false)
+            ..small::plan(false, Cutting::Alike)
         };
         let total = 8;
         let (mut world, session) = nearly_published(plan, total, SECOND).await;
@@ -136,7 +137,7 @@ fn a_file_that_was_taken_before_its_mark_counts_as_published_where_an_object_tak
     crate::runtime().block_on(async {
         let plan = Plan {
             habit: Habit::WriteASecond,
-            ..small::plan(false)
+            ..small::plan(false, Cutting::Alike)
         };
         let (total, key) = (8, object_store::path::Path::from("0.bin"));
         let (mut world, session) = nearly_published(plan, total, SECOND).await;

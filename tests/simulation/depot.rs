@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use bits_gateway::bits::SessionId;
 use bits_gateway::clock::{Clock, Timestamp};
-use bits_gateway::staging::{PartId, UploadId};
+use bits_gateway::staging::{Cutting, PartId, UploadId};
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{Attribute, Attributes, ObjectMeta, PutMode};
@@ -104,7 +104,18 @@ pub struct Multipart {
     pub path: Path,
     pub session: SessionId,
     pub began: Timestamp,
+    /// By their numbers, or where they have none, in the order in which they came.
     pub parts: BTreeMap<u32, (PartId, Bytes)>,
+}
+
+impl Multipart {
+    /// The part of this number; where they have none, that of this name.
+    pub fn part(&self, cutting: Cutting, index: u32, id: &PartId) -> Option<&(PartId, Bytes)> {
+        match cutting {
+            Cutting::Free => self.parts.values().find(|(name, _)| name == id),
+            Cutting::Alike | Cutting::Claimed => self.parts.get(&index),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -122,6 +133,10 @@ pub struct State {
 pub struct Depot {
     pub time: std::sync::Arc<Time>,
     pub habit: Habit,
+    /// What parts it takes.
+    pub cutting: Cutting,
+    /// Every other process is told that it takes equal ones only.
+    pub at_odds: bool,
     /// After how long it ends unfinished uploads by itself, as it says of itself.
     pub multipart_lifetime: Option<Duration>,
     state: Mutex<State>,
@@ -152,6 +167,8 @@ impl Depot {
         Self {
             time,
             habit,
+            cutting: Cutting::default(),
+            at_odds: false,
             multipart_lifetime,
             state: Mutex::default(),
         }
@@ -288,6 +305,7 @@ impl Depot {
         let state = &mut *self.state();
         state.counter += 1;
         let id = match self.habit {
+            _ if self.cutting == Cutting::Free => PartId(format!("block-{}", state.counter).into()),
             Habit::FreshPartIds => PartId(format!("part-{}", state.counter).into()),
             Habit::ContentTags | Habit::WriteASecond => PartId(format!("{:x}", checksum(&bytes)).into()),
         };
@@ -297,9 +315,17 @@ impl Depot {
             .find(|found| found.id == *upload && found.path == *path)
             .ok_or(No::UnknownUpload)?;
         let session = found.session;
-        let old = found.parts.insert(index, (id.clone(), bytes));
-        if old.is_some_and(|(old, _)| old != id) {
-            state.changes.push(Change::PartRenamed(session));
+        let place = match self.cutting {
+            Cutting::Free => found.parts.len() as u32,
+            Cutting::Alike | Cutting::Claimed => index,
+        };
+        match found.parts.insert(place, (id.clone(), bytes.clone())) {
+            Some((_, old)) if old != bytes => {
+                let what = format!("part {index} of {upload:?} was put over by other bytes");
+                state.changes.push(Change::Forbidden(what));
+            }
+            Some((old, _)) if old != id => state.changes.push(Change::PartRenamed(session)),
+            _ => {}
         }
         state.changes.push(Change::Session(session));
         Ok(id)
@@ -322,7 +348,7 @@ impl Depot {
             .ok_or(No::UnknownUpload)?;
         let mut bytes = Vec::new();
         for (index, (id, end)) in (0..).zip(parts) {
-            match state.uploads[at].parts.get(&index) {
+            match state.uploads[at].part(self.cutting, index, id) {
                 Some((known, part)) if known == id => bytes.extend_from_slice(part),
                 _ => return Err(No::InvalidPart),
             }

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bits_gateway::bits::SessionId;
 use bits_gateway::clock::{Deadline, Timestamp};
 use bits_gateway::session::ObjectTag;
-use bits_gateway::staging::{PartId, PartRange, RecordedPart, UploadId};
+use bits_gateway::staging::{Cutting, PartId, PartRange, RecordedPart, UploadId};
 use bits_gateway::store::{Attempt, Bucket, CompleteError, Error, Publication, Store, Terms, attributes, mode_of};
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
@@ -499,6 +499,15 @@ fn flat(payload: &PutPayload) -> Bytes {
 impl Bucket for Line {
     fn objects(&self) -> &dyn ObjectStore {
         self
+    }
+
+    fn cutting(&self) -> Cutting {
+        let depot = &self.lines.depot;
+        if depot.at_odds && self.process % 2 == 1 {
+            Cutting::Alike
+        } else {
+            depot.cutting
+        }
     }
 
     async fn begin(&self, path: &Path, session: SessionId) -> Result<UploadId, Error> {

@@ -8,7 +8,7 @@ use bits_gateway::bits::{ContentRange, SessionId};
 use bits_gateway::session::{Before, Outcome, Phase, Record, Session, Staged};
 use bits_gateway::staging::Sha256;
 use bits_gateway::store::Store;
-use bits_gateway::upload::{Fragmented, Refused};
+use bits_gateway::upload::{Checksum, Durability, Fragmented, Refused, Rules};
 use futures::future::FutureExt;
 
 use crate::depot::{Change, Habit, RESERVED, Time};
@@ -74,6 +74,8 @@ pub struct Oracle {
     truth: Store,
     overwrite: bool,
     session_timeout: Duration,
+    /// No part but the last one of a file is shorter.
+    shortest: u64,
     /// What is beyond the last part may be taken back (`durability = "part"`).
     is_forgetful: bool,
     /// The digest of every file is taken.
@@ -84,20 +86,15 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    pub fn new(
-        lines: &Arc<Lines>,
-        overwrite: bool,
-        session_timeout: Duration,
-        is_forgetful: bool,
-        is_digested: bool,
-    ) -> Self {
+    pub fn new(lines: &Arc<Lines>, rules: &Rules) -> Self {
         Self {
             truth: lines.truth(),
             lines: Arc::clone(lines),
-            overwrite,
-            session_timeout,
-            is_forgetful,
-            is_digested,
+            overwrite: rules.overwrite,
+            session_timeout: rules.session_timeout,
+            shortest: rules.part_size,
+            is_forgetful: rules.durability == Durability::Part,
+            is_digested: rules.checksum != Checksum::Off,
             files: Vec::new(),
             sessions: HashMap::new(),
             shown: BTreeMap::new(),
@@ -254,6 +251,15 @@ impl Oracle {
         }
         if let Some(staged) = record.staged() {
             self.verify(id, staged);
+            let cuts = staged.cuts.iter().flat_map(|cuts| &cuts.claims);
+            for &cut in cuts.chain(staged.cuts.as_ref().map(|_| staged.end()).as_ref()) {
+                for (from, to) in session.tails.within(0, u64::MAX) {
+                    assert!(
+                        from >= cut || to <= cut,
+                        "a part ends at {cut}, within the tail {from}..{to}"
+                    );
+                }
+            }
         }
         self.check_digest(id, record);
         let overwrite = self.overwrite;
@@ -406,7 +412,8 @@ impl Oracle {
         let upload = upload.expect("the upload that the record names is gone");
         let mut from = 0;
         for (index, part) in (0..).zip(&parts) {
-            let (name, bytes) = upload.parts.get(&index).expect("a recorded part is not there");
+            let found = upload.part(self.lines.depot.cutting, index, part.id());
+            let (name, bytes) = found.expect("a recorded part is not there");
             assert!(
                 name == part.id() || habit == Habit::FreshPartIds,
                 "a recorded part was changed"
@@ -414,6 +421,8 @@ impl Oracle {
             let to = part.end() as usize;
             assert!(to <= data.len(), "a part beyond the end of the file");
             assert_eq!(bytes[..], data[from..to], "a part of other bytes");
+            let is_long_enough = to - from >= self.shortest as usize || to == data.len();
+            assert!(is_long_enough, "a part of {} bytes is too short", to - from);
             from = to;
         }
         facts.verified = parts.len();

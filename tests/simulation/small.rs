@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bits_gateway::bits::{ContentRange, SessionId};
+use bits_gateway::staging::Cutting;
 
 use crate::Replay;
 use crate::depot::Habit;
@@ -28,6 +29,7 @@ enum Act {
 struct Scene {
     name: &'static str,
     overwrite: bool,
+    cutting: Cutting,
     /// The sizes of the files, one session for each, all for one key.
     sizes: &'static [u64],
     /// What was sent before, to one replica after the other.
@@ -43,6 +45,54 @@ const NOW: std::time::Duration = std::time::Duration::ZERO;
 use Act::{Cancels, Closes, Sends, Sweeps, SweepsTwice};
 
 const SCENES: &[Scene] = &[
+    claimed(
+        "two first fragments that are parts",
+        &[20],
+        &[],
+        [Sends(0, 0, 5), Sends(0, 0, 6)],
+    ),
+    claimed(
+        "the same part twice",
+        &[20],
+        &[Sends(0, 0, 5)],
+        [Sends(0, 5, 10), Sends(0, 5, 10)],
+    ),
+    claimed(
+        "two parts that begin at one place",
+        &[20],
+        &[Sends(0, 0, 5)],
+        [Sends(0, 5, 10), Sends(0, 5, 11)],
+    ),
+    claimed(
+        "a part and a tail within it",
+        &[20],
+        &[Sends(0, 0, 5)],
+        [Sends(0, 5, 10), Sends(0, 5, 8)],
+    ),
+    claimed(
+        "a part over a tail and one beyond it",
+        &[20],
+        &[Sends(0, 0, 5), Sends(0, 5, 7)],
+        [Sends(0, 7, 9), Sends(0, 7, 10)],
+    ),
+    claimed(
+        "a part that was claimed before its size was known",
+        &[20],
+        &[Sends(0, 0, 2), Sends(0, 2, 4)],
+        [Sends(0, 4, 9), Sends(0, 4, 11)],
+    ),
+    claimed(
+        "the last part and one that ends before it",
+        &[10],
+        &[Sends(0, 0, 5)],
+        [Sends(0, 5, 10), Sends(0, 5, 9)],
+    ),
+    claimed(
+        "a stale replica behind an unequal part",
+        &[20],
+        &[Sends(0, 0, 5), Sends(0, 5, 7)],
+        [Sends(0, 5, 10), Sends(0, 7, 12)],
+    ),
     scene(
         "the same tail twice",
         &[10],
@@ -174,10 +224,19 @@ const SCENES: &[Scene] = &[
     },
 ];
 
+/// A scene at a store that takes parts of any length, under numbers.
+const fn claimed(name: &'static str, sizes: &'static [u64], before: &'static [Act], acts: [Act; 2]) -> Scene {
+    Scene {
+        cutting: Cutting::Claimed,
+        ..scene(name, sizes, before, acts)
+    }
+}
+
 const fn scene(name: &'static str, sizes: &'static [u64], before: &'static [Act], acts: [Act; 2]) -> Scene {
     Scene {
         name,
         overwrite: false,
+        cutting: Cutting::Alike,
         sizes,
         before,
         later: NOW,
@@ -202,13 +261,15 @@ enum Next {
 type Tried = Vec<Next>;
 
 /// Two replicas, and nothing that is left to chance.
-pub fn plan(overwrite: bool) -> Plan {
+pub fn plan(overwrite: bool, cutting: Cutting) -> Plan {
     Plan {
         habit: Habit::ContentTags,
         replicas: 2,
         clients: 0,
         memory: 64 * KIB,
         part_size: PART,
+        cutting,
+        at_odds: false,
         is_large: false,
         overwrite,
         old: false,
@@ -225,7 +286,7 @@ pub fn plan(overwrite: bool) -> Plan {
 impl Scene {
     /// One way through the scene; `false` when all that could happen was tried in other orders before.
     async fn play(&self, script: Vec<usize>) -> (World, bool) {
-        let mut world = World::new(plan(self.overwrite), Dice::scripted(script));
+        let mut world = World::new(plan(self.overwrite, self.cutting), Dice::scripted(script));
         world.note(format!("{self:?}"));
         world.lines.state().is_healed = true;
         let mut sessions = Vec::new();

@@ -12,7 +12,7 @@ use bits_gateway::client::machine::{Machine, Then};
 use bits_gateway::client::{Outgoing, Patience, Sizes, Told};
 use bits_gateway::metrics::Metrics;
 use bits_gateway::session::{Principal, Target};
-use bits_gateway::staging::UploadId;
+use bits_gateway::staging::{Cutting, UploadId};
 use bits_gateway::upload::{
     Asked, Body, BodyBroken, Checksum, Coordination, Durability, Fragmented, Place, Refused, Rules, Uploads,
 };
@@ -42,6 +42,10 @@ pub struct Plan {
     pub clients: usize,
     pub memory: u64,
     pub part_size: u64,
+    /// What parts the store takes.
+    pub cutting: Cutting,
+    /// Every other process is told that it takes equal ones only.
+    pub at_odds: bool,
     /// Files have more parts than a page holds.
     pub is_large: bool,
     pub overwrite: bool,
@@ -65,7 +69,7 @@ pub struct Plan {
 
 impl Plan {
     pub fn of(dice: &mut Dice) -> Self {
-        let is_large = dice.chance(25);
+        let is_large = dice.chance(60);
         Self {
             is_large,
             habit: *dice.pick(&[
@@ -79,6 +83,14 @@ impl Plan {
             clients: *dice.pick(&[2, 2, 3]),
             memory: *dice.pick(&[4 * KIB, 6 * KIB, 1024 * KIB]),
             part_size: if is_large { 4 } else { *dice.pick(&[4, 7, 16, 64, 64]) },
+            cutting: *dice.pick(&[
+                Cutting::Claimed,
+                Cutting::Claimed,
+                Cutting::Claimed,
+                Cutting::Alike,
+                Cutting::Free,
+            ]),
+            at_odds: dice.chance(150),
             overwrite: dice.chance(400),
             old: dice.chance(300),
             one_key: dice.chance(300),
@@ -231,15 +243,11 @@ pub async fn pass(time: Duration) {
 impl World {
     pub fn new(plan: Plan, dice: Dice) -> Self {
         let time = Arc::new(Time::begin());
-        let lines = Lines::new(Depot::new(plan.habit, plan.ends_uploads.then_some(DAY), time));
+        let mut depot = Depot::new(plan.habit, plan.ends_uploads.then_some(DAY), time);
+        (depot.cutting, depot.at_odds) = (plan.cutting, plan.at_odds);
+        let lines = Lines::new(depot);
         let rules = plan.rules();
-        let oracle = Oracle::new(
-            &lines,
-            plan.overwrite,
-            rules.session_timeout,
-            plan.is_forgetful,
-            plan.is_digested,
-        );
+        let oracle = Oracle::new(&lines, &rules);
         let mut world = Self {
             oracle,
             lines,
@@ -354,7 +362,7 @@ impl World {
         let parts = *self.dice.pick(&[1, 1, 2, 5, 12]);
         let size = match self.dice.below(40) {
             0 => 0,
-            1..20 if self.plan.is_large => 810 + self.dice.below(40),
+            1..20 if self.plan.is_large => 1640 + self.dice.below(40),
             _ => 1 + self.dice.below(part * parts),
         };
         let files = self.oracle.files.len();
