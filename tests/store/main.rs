@@ -10,6 +10,7 @@ mod http;
 #[allow(dead_code, reason = "shared: other tests need the other half")]
 mod servers;
 mod spoiled;
+mod twice;
 
 use bits_gateway::clock::random_id;
 use bits_gateway::metrics::Metrics;
