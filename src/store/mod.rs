@@ -3,6 +3,7 @@
 mod alone;
 mod azure;
 mod bucket;
+mod content;
 mod copy;
 #[cfg(test)]
 pub(crate) mod depot;

@@ -1,20 +1,16 @@
 //! Objects at their destinations, and the store's own time.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::{BoxStream, StreamExt, TryStreamExt};
+use futures::stream::{BoxStream, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
-    Attribute, Attributes, GetOptions, GetRange, GetResultPayload, ObjectMeta, ObjectStore, PutMode, PutPayload,
-    UpdateVersion,
+    Attribute, Attributes, GetOptions, GetRange, ObjectMeta, ObjectStore, PutMode, PutPayload, UpdateVersion,
 };
-use tokio::task::JoinHandle;
 
+use super::content::content;
 use super::patience::{Patience, Unclear, briefly, worn_out};
 use super::records::{Version, bare};
 use super::tails::same_bytes;
@@ -33,9 +29,6 @@ const SHA256_METADATA: &str = "bitssha256";
 /// What every uploaded object is served as: nothing that a browser would run.
 pub(super) const CONTENT_TYPE: &str = "application/octet-stream";
 pub(super) const CONTENT_DISPOSITION: &str = "attachment";
-
-/// Bytes of a local file that are read at once; one more piece of it is read ahead.
-const PIECE: u64 = 1 << 20;
 
 /// An object as a look at it shows it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -225,7 +218,7 @@ impl Store {
             .await
             .map_err(Error::from)
         {
-            Ok(found) => found.into_stream().try_collect::<Vec<_>>().await?,
+            Ok(found) => content(found).try_collect::<Vec<_>>().await?,
             Err(Error::NotFound) => return Err(Error::Conflict),
             Err(error) => return Err(error),
         };
@@ -263,17 +256,13 @@ impl Store {
             .attributes
             .get(&Attribute::ContentType)
             .map(|value| value.to_string());
-        let stream = match found.payload {
-            GetResultPayload::File(file, _) => pieces(file, range.clone()),
-            GetResultPayload::Stream(stream) => stream.map_err(Error::from).boxed(),
-        };
         Ok(ObjectRead {
             size: tag.size,
             tag,
             modified,
             range,
             content_type,
-            stream,
+            stream: content(found),
         })
     }
 
@@ -429,54 +418,4 @@ fn if_match(tag: &ObjectTag) -> GetOptions {
 /// When an object was written, by the clock of the store.
 pub(super) fn timestamp(meta: &ObjectMeta) -> Timestamp {
     Timestamp::from_millis(u64::try_from(meta.last_modified.timestamp_millis()).unwrap_or_default())
-}
-
-/// The bytes of a range of a local file, in large pieces, the next one being read while the last one is sent.
-fn pieces(file: File, range: Range<u64>) -> BoxStream<'static, Result<Bytes, Error>> {
-    struct Pieces {
-        file: Arc<File>,
-        next: Option<JoinHandle<std::io::Result<Bytes>>>,
-        at: u64,
-        end: u64,
-    }
-
-    impl Pieces {
-        /// Begins to read the next piece, if there is one.
-        fn ahead(mut self) -> Self {
-            let length = PIECE.min(self.end - self.at);
-            self.next = (length > 0).then(|| {
-                let (file, at) = (Arc::clone(&self.file), self.at);
-                tokio::task::spawn_blocking(move || read_piece(&file, at, length))
-            });
-            self.at += length;
-            self
-        }
-    }
-
-    let begin = Pieces {
-        file: Arc::new(file),
-        next: None,
-        at: range.start,
-        end: range.end.max(range.start),
-    };
-    futures::stream::try_unfold(begin.ahead(), |mut pieces| async move {
-        let Some(reading) = pieces.next.take() else {
-            return Ok(None);
-        };
-        let piece = reading.await.map_err(|error| Error::Unavailable(error.to_string()))?;
-        let piece = piece.map_err(|error| Error::Unavailable(format!("reading a file: {error}")))?;
-        Ok(Some((piece, pieces.ahead())))
-    })
-    .boxed()
-}
-
-fn read_piece(mut file: &File, at: u64, length: u64) -> std::io::Result<Bytes> {
-    file.seek(SeekFrom::Start(at))?;
-    // At most `PIECE`, which fits.
-    let mut piece = Vec::with_capacity(length as usize);
-    file.take(length).read_to_end(&mut piece)?;
-    if piece.len() as u64 != length {
-        return Err(std::io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(piece.into())
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use futures::stream::TryStreamExt;
 use object_store::{GetOptions, ObjectStoreExt, PutMode, PutPayload};
 
+use super::content::content;
 use super::objects::{Standing, look_at, same_object, standing};
 use super::patience::{Patience, Unclear, briefly, worn_out};
 use super::records::Version;
@@ -89,6 +90,6 @@ impl Store {
         if found.meta.size > LONGEST {
             return Ok(Some((version, Vec::new())));
         }
-        Ok(Some((version, found.into_stream().try_collect().await?)))
+        Ok(Some((version, content(found).try_collect().await?)))
     }
 }

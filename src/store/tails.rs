@@ -4,6 +4,7 @@ use bytes::Bytes;
 use futures::stream::TryStreamExt;
 use object_store::{GetOptions, ObjectMeta, PutMode, PutPayload};
 
+use super::content::content;
 use super::keys::Name;
 use super::patience::{Patience, Unclear, briefly, worn_out};
 use super::{Error, Store};
@@ -81,7 +82,7 @@ impl Store {
     pub async fn read_tail(&self, id: SessionId, from: u64) -> Result<Vec<Bytes>, Error> {
         let path = self.layout().object(id, &Name::Tail(from));
         let found = self.sessions().get_opts(&path, GetOptions::default()).await?;
-        Ok(found.into_stream().try_collect().await?)
+        content(found).try_collect().await
     }
 
     /// Removes tails; those that are gone already count as removed.
