@@ -3,11 +3,16 @@
 //! Reservations are granted in the order in which they were asked for, so a large one is never starved by small ones.
 //! Whoever waits holds nothing (or only what somebody else will release for certain): so there is no deadlock.
 
+mod slabs;
+
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+pub use self::slabs::Filling;
+use self::slabs::{SLAB, Slabs};
 
 /// Reservations are counted in units of this many bytes.
 const UNIT: u64 = 1024;
@@ -35,6 +40,7 @@ struct Inner {
     total: u64,
     wait: Duration,
     waiting: watch::Sender<usize>,
+    slabs: Slabs,
     evict: OnceLock<Weak<dyn Evict>>,
 }
 
@@ -49,6 +55,7 @@ impl Budget {
             total: bytes,
             wait,
             waiting: watch::Sender::new(0),
+            slabs: Slabs::default(),
             evict: OnceLock::new(),
         }))
     }
@@ -89,6 +96,24 @@ impl Budget {
             Ok(Ok(permit)) => Ok(Reservation { permit, bytes }),
             Ok(Err(_)) | Err(_) => Err(Exhausted { waited: self.0.wait }),
         }
+    }
+
+    /// Memory for up to `wanted` bytes that are reserved, as far as one piece goes.
+    pub fn room(&self, wanted: u64) -> Filling {
+        if wanted < SLAB as u64 {
+            self.take_elsewhere(wanted);
+        }
+        self.0.slabs.room(usize::try_from(wanted).unwrap_or(usize::MAX))
+    }
+
+    /// Notes that `bytes` bytes that are reserved come from elsewhere than [`Budget::room`], so that what is kept for that makes way for them.
+    pub fn take_elsewhere(&self, bytes: u64) {
+        self.0.slabs.make_way(bytes, self.total() - self.used());
+    }
+
+    /// Gives the system back what [`Budget::room`] did not need since the last call. To be called from time to time.
+    pub fn trim(&self) {
+        self.0.slabs.trim();
     }
 
     /// Resolves as soon as somebody waits for memory.

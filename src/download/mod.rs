@@ -140,7 +140,9 @@ impl Downloads {
         }
         // The share first: one that waits for another download must not keep memory from an upload.
         let share = self.share.reserve(bytes).await?;
-        Ok(vec![share, self.budget.reserve(bytes).await?])
+        let held = self.budget.reserve(bytes).await?;
+        self.budget.take_elsewhere(bytes);
+        Ok(vec![share, held])
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use super::connection::{Connection, Tap, TappedBody};
 use super::limits::Limits;
 use super::pace::Pace;
-use super::slabs::{Filling, Slabs};
+use crate::budget::{Budget, Filling};
 use crate::upload::{Body, BodyBroken};
 
 /// How much is read at once of what nobody wants to keep.
@@ -21,7 +21,7 @@ const UNWANTED: usize = 64 * 1024;
 pub(super) struct FragmentBody<'s> {
     session: &'s mut Session,
     tap: Option<Tap>,
-    slabs: Slabs,
+    budget: Budget,
     /// What came of a piece that is not full yet.
     filling: Option<Filling>,
     /// Bytes that must still come.
@@ -34,11 +34,11 @@ pub(super) struct FragmentBody<'s> {
 
 impl<'s> FragmentBody<'s> {
     /// The body of `session`, which must bring `length` bytes.
-    pub(super) fn new(session: &'s mut Session, length: u64, limits: &Limits, slabs: &Slabs) -> Self {
+    pub(super) fn new(session: &'s mut Session, length: u64, limits: &Limits, budget: &Budget) -> Self {
         Self {
             tap: tapped(session, length),
             session,
-            slabs: slabs.clone(),
+            budget: budget.clone(),
             filling: None,
             missing: length,
             patience: limits.body_timeout,
@@ -64,7 +64,7 @@ impl<'s> FragmentBody<'s> {
         }
         let filling = self
             .filling
-            .get_or_insert_with(|| self.slabs.room(wanted.min(self.missing)));
+            .get_or_insert_with(|| self.budget.room(wanted.min(self.missing)));
         while filling.room() > 0 && self.missing > 0 {
             let began = Instant::now();
             let room = filling.room();
@@ -303,8 +303,8 @@ mod tests {
         (0..length).map(|at| (at / 251 + at) as u8).collect()
     }
 
-    fn body<'s>(session: &'s mut Session, length: u64, slabs: &Slabs) -> FragmentBody<'s> {
-        FragmentBody::new(session, length, &Limits::default(), slabs)
+    fn body<'s>(session: &'s mut Session, length: u64, budget: &Budget) -> FragmentBody<'s> {
+        FragmentBody::new(session, length, &Limits::default(), budget)
     }
 
     async fn read_all(body: &mut FragmentBody<'_>) -> Vec<u8> {
@@ -340,9 +340,9 @@ mod tests {
                 client
             }
         });
-        let slabs = Slabs::default();
+        let budget = Budget::new(64 << 20, Duration::ZERO);
         let mut session = asked(Box::new(connection), None).await;
-        let mut whole = body(&mut session, WHOLE, &slabs);
+        let mut whole = body(&mut session, WHOLE, &budget);
         assert!(whole.tap.is_some());
         assert_eq!(read_all(&mut whole).await, sent);
         drop(whole);
@@ -352,7 +352,7 @@ mod tests {
         let (stream, prefix) = reused(session).await;
         assert_eq!(prefix, None);
         let mut session = asked(stream, prefix).await;
-        let mut small = body(&mut session, 5, &slabs);
+        let mut small = body(&mut session, 5, &budget);
         assert!(small.tap.is_some());
         assert_eq!(read_all(&mut small).await, b"tail\n");
 
@@ -373,15 +373,15 @@ mod tests {
             .write_all(&[chunked, next.clone(), next].concat())
             .await
             .expect("a reader");
-        let slabs = Slabs::default();
+        let budget = Budget::new(64 << 20, Duration::ZERO);
         let mut session = asked(Box::new(connection), None).await;
-        let mut first = body(&mut session, 5, &slabs);
+        let mut first = body(&mut session, 5, &budget);
         assert!(first.tap.is_none(), "no length is told");
         assert_eq!(read_all(&mut first).await, b"abcde");
         for _ in 0..2 {
             let (stream, prefix) = reused(session).await;
             session = asked(stream, prefix).await;
-            let mut next = body(&mut session, 3, &slabs);
+            let mut next = body(&mut session, 3, &budget);
             assert!(next.tap.is_none(), "some of it may be in the engine");
             assert_eq!(read_all(&mut next).await, b"xyz");
         }
@@ -392,9 +392,9 @@ mod tests {
         let (mut client, connection) = connected().await;
         let head = head(&format!("Content-Length: {WHOLE}"));
         client.write_all(&[&head[..], b"abc"].concat()).await.expect("a reader");
-        let slabs = Slabs::default();
+        let budget = Budget::new(64 << 20, Duration::ZERO);
         let mut session = asked(Box::new(connection), None).await;
-        let mut body = body(&mut session, WHOLE, &slabs);
+        let mut body = body(&mut session, WHOLE, &budget);
         let silent = timeout(Duration::ZERO, body.next(u64::MAX)).await;
         assert!(silent.is_err());
         assert_eq!(body.so_far().as_deref(), Some(&b"abc"[..]));
@@ -415,9 +415,9 @@ mod tests {
         let (mut client, connection) = connected().await;
         let wire = [head("Content-Length: 6"), b"abcdef".to_vec(), head("Content-Length: 0")].concat();
         client.write_all(&wire).await.expect("a reader");
-        let slabs = Slabs::default();
+        let budget = Budget::new(64 << 20, Duration::ZERO);
         let mut session = asked(Box::new(connection), None).await;
-        drop(body(&mut session, 6, &slabs));
+        drop(body(&mut session, 6, &budget));
         assert_eq!(unread(&session), Some(6));
         assert!(!is_done(&mut session));
         assert!(discard(&mut session, 6, Duration::from_secs(60)).await);

@@ -23,10 +23,10 @@ use super::packets::{Clerk, Destination, refusal};
 use super::pulse::Phase;
 use super::rescue::{Trouble, rescue};
 use super::routes::{Asked, Routes};
-use super::slabs::Slabs;
 use super::visit::{Kind, Visit};
 use super::{MethodOverride, Route, upstream};
 use crate::bits::{Ack, PacketKind};
+use crate::budget::Budget;
 use crate::download::{Downloads, Verb};
 use crate::metrics::Metrics;
 use crate::session::Principal;
@@ -48,7 +48,7 @@ pub(super) struct Desk {
     pub(super) trusted: Trusted,
     pub(super) leaving: watch::Receiver<bool>,
     pub(super) in_flight: InFlight,
-    pub(super) slabs: Slabs,
+    pub(super) budget: Budget,
     pub(super) access_log: Packets,
     pub(super) metrics: Metrics,
 }

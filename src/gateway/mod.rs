@@ -23,7 +23,6 @@ mod reply;
 mod rescue;
 mod routes;
 mod settings;
-mod slabs;
 mod upstream;
 mod visit;
 
@@ -52,8 +51,8 @@ use self::forwarded::Trusted;
 use self::listener::{Front, House, InFlight};
 use self::rescue::{Trouble, rescue};
 use self::routes::{Location, Routes};
-use self::slabs::Slabs;
 use crate::bits::HostId;
+use crate::budget::Budget;
 use crate::download::Downloads;
 use crate::metrics::Metrics;
 use crate::telemetry::Packets;
@@ -146,7 +145,7 @@ pub struct Parts {
 pub struct Gateway {
     front: Arc<Front>,
     in_flight: InFlight,
-    slabs: Slabs,
+    budget: Budget,
     upstreams: Vec<Arc<Upstreams>>,
     leaving: watch::Sender<bool>,
     closed: watch::Sender<bool>,
@@ -157,7 +156,7 @@ impl Gateway {
     pub fn new(parts: Parts) -> Self {
         let limits = Arc::new(parts.limits);
         let trusted = Trusted::new(parts.trusted_proxies);
-        let (in_flight, slabs) = (InFlight::new(), Slabs::default());
+        let (in_flight, budget) = (InFlight::new(), parts.uploads.budget().clone());
         let leaving = watch::Sender::new(false);
         let upstreams: Vec<_> = parts.routes.iter().filter_map(|route| route.upstream.clone()).collect();
         let conf = Arc::new(engine_settings(parts.threads, &upstreams));
@@ -169,7 +168,7 @@ impl Gateway {
             trusted: trusted.clone(),
             leaving: leaving.subscribe(),
             in_flight: in_flight.clone(),
-            slabs: slabs.clone(),
+            budget: budget.clone(),
             access_log: parts.access_log,
             metrics: parts.metrics.clone(),
         };
@@ -188,7 +187,7 @@ impl Gateway {
         Self {
             front: Arc::new(front),
             in_flight,
-            slabs,
+            budget,
             upstreams,
             leaving,
             closed: watch::Sender::new(false),
@@ -204,7 +203,7 @@ impl Gateway {
             let accepting = Arc::clone(&self.front).accept(door.into_listener()?, self.closed.subscribe());
             tokio::spawn(accepting);
         }
-        tokio::spawn(trim(self.slabs.clone(), self.closed.subscribe()));
+        tokio::spawn(trim(self.budget.clone(), self.closed.subscribe()));
         for upstreams in &self.upstreams {
             tokio::spawn(Arc::clone(upstreams).watch(self.closed.subscribe()));
         }
@@ -247,11 +246,11 @@ impl fmt::Debug for Gateway {
     }
 }
 
-async fn trim(slabs: Slabs, mut closed: watch::Receiver<bool>) {
+async fn trim(budget: Budget, mut closed: watch::Receiver<bool>) {
     let mut moments = interval(TRIM_INTERVAL);
     loop {
         tokio::select! {
-            _ = moments.tick() => slabs.trim(),
+            _ = moments.tick() => budget.trim(),
             _ = closed.wait_for(|closed| *closed) => return,
         }
     }

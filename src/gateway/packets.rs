@@ -259,7 +259,7 @@ impl Desk {
         visit.session = head.sent.as_ref().map(|sent| sent.id.to_string());
         visit.range = head.range();
         let length = visit.range.map_or(0, |range| range.len());
-        let mut body = FragmentBody::new(session, length, &self.limits, &self.slabs);
+        let mut body = FragmentBody::new(session, length, &self.limits, &self.budget);
         let reply = self.clerk.answer(&head, &to, &mut body).await;
         if let Some(id) = reply.began {
             visit.session = Some(id.to_string());

@@ -439,6 +439,8 @@ impl<'w, 'a> Receiving<'w, 'a> {
             return Err(Refused::SessionNotFound.into());
         };
         let tails: Vec<_> = view.session.tails.within(part.from, piece.from).collect();
+        let read_back = tails.iter().map(|(from, to)| to - from).sum();
+        self.work.uploads.budget.take_elsewhere(read_back);
         let (store, id) = (&self.work.place.store, self.work.id);
         let mut read = futures::stream::iter(tails)
             .map(|(from, _)| async move { (from, store.read_tail(id, from).await) })

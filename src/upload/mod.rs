@@ -113,6 +113,11 @@ impl Uploads {
         Self(inner)
     }
 
+    /// The memory that bodies are buffered in.
+    pub fn budget(&self) -> &Budget {
+        &self.0.budget
+    }
+
     /// Begins a session (MC-BUP 3.2.5.2.4).
     ///
     /// # Errors

@@ -259,7 +259,8 @@ impl Work<'_> {
 
     async fn reserve(&self, bytes: u64) -> Result<Reservation, Refused> {
         let budget = &self.uploads.budget;
-        let reserved = budget.reserve(bytes.min(budget.total())).await;
+        let bytes = bytes.min(budget.total());
+        let reserved = budget.reserve(bytes).await.inspect(|_| budget.take_elsewhere(bytes));
         reserved.map_err(|exhausted| Refused::Busy {
             retry_after: exhausted.waited.max(super::work::STORE_RETRY),
             why: exhausted.to_string(),

@@ -5,16 +5,24 @@
 //! again, need what they hold.
 
 use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
 /// Size of a slab, in bytes. What is smaller gets memory of its own size.
-const SLAB: usize = 1024 * 1024;
+pub(super) const SLAB: usize = 1024 * 1024;
 
-/// Slabs that nobody uses at the moment. There are never more than fit into the memory budget: each is reserved before it is taken.
+/// Slabs that nobody uses at the moment. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Slabs(Arc<Mutex<Free>>);
+pub(super) struct Slabs(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    free: Mutex<Free>,
+    /// Bytes that were taken from elsewhere so far.
+    elsewhere: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct Free {
@@ -24,9 +32,9 @@ struct Free {
 }
 
 impl Slabs {
-    /// Room for up to `wanted` bytes, as far as one piece goes.
-    pub(super) fn room(&self, wanted: u64) -> Filling {
-        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX).max(1);
+    /// A slab, or as much memory as is `wanted` when that is less.
+    pub(super) fn room(&self, wanted: usize) -> Filling {
+        let wanted = wanted.max(1);
         if wanted < SLAB {
             return Filling {
                 bytes: Vec::with_capacity(wanted),
@@ -46,6 +54,28 @@ impl Slabs {
         }
     }
 
+    /// Notes that `bytes` more were taken from elsewhere, of a budget of which `spare` bytes are not reserved. What lies here unused is not
+    /// reserved either: as many slabs go back to the system as bytes came from elsewhere, unless there is room for both.
+    ///
+    /// Some more than that may lie here for a while, less than a slab for each process: so most calls take no lock.
+    pub(super) fn make_way(&self, bytes: u64, spare: u64) {
+        const SLAB_BYTES: u64 = SLAB as u64;
+        let before = self.0.elsewhere.fetch_add(bytes, Ordering::Relaxed);
+        let owed = before.wrapping_add(bytes) / SLAB_BYTES - before / SLAB_BYTES;
+        if owed == 0 {
+            return;
+        }
+        let given = self.with(|free| {
+            let kept = usize::try_from(spare / SLAB_BYTES).unwrap_or(usize::MAX);
+            let surplus = free.slabs.len().saturating_sub(kept);
+            let given = surplus.min(usize::try_from(owed).unwrap_or(usize::MAX));
+            let given = free.slabs.split_off(free.slabs.len() - given);
+            free.least = free.least.min(free.slabs.len());
+            given
+        });
+        drop(given);
+    }
+
     /// Gives the system back the slabs that were free all the time since the last call. To be called from time to time.
     pub(super) fn trim(&self) {
         let spare = self.with(|free| {
@@ -63,13 +93,13 @@ impl Slabs {
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Free) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.0.free.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// A piece of memory that is being filled.
 #[derive(Debug)]
-pub(super) struct Filling {
+pub struct Filling {
     bytes: Vec<u8>,
     room: usize,
     home: Option<Slabs>,
@@ -77,17 +107,17 @@ pub(super) struct Filling {
 
 impl Filling {
     /// How many bytes it still has room for.
-    pub(super) const fn room(&self) -> usize {
+    pub const fn room(&self) -> usize {
         self.room - self.bytes.len()
     }
 
     /// Where they go; to be filled with at most [`Filling::room`] bytes.
-    pub(super) const fn bytes(&mut self) -> &mut Vec<u8> {
+    pub const fn bytes(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
     /// What it holds; `None` when that is nothing.
-    pub(super) fn take(mut self) -> Option<Bytes> {
+    pub fn take(mut self) -> Option<Bytes> {
         if self.bytes.is_empty() {
             return None;
         }
@@ -142,7 +172,7 @@ mod tests {
     }
 
     fn full(slabs: &Slabs) -> Bytes {
-        let mut filling = slabs.room(u64::MAX);
+        let mut filling = slabs.room(usize::MAX);
         filling.bytes().resize(SLAB, 7);
         assert_eq!(filling.room(), 0);
         filling.take().expect("it is full")
@@ -174,11 +204,11 @@ mod tests {
     #[test]
     fn what_hardly_fills_a_slab_does_not_keep_it() {
         let slabs = Slabs::default();
-        let mut filling = slabs.room(u64::MAX);
+        let mut filling = slabs.room(usize::MAX);
         filling.bytes().extend_from_slice(b"a");
         let piece = filling.take();
         assert_eq!((piece.as_deref(), slabs.free()), (Some(&b"a"[..]), 1));
-        assert_eq!(slabs.room(u64::MAX).take(), None);
+        assert_eq!(slabs.room(usize::MAX).take(), None);
         assert_eq!(slabs.free(), 1, "an empty one goes back as well");
     }
 
@@ -192,6 +222,23 @@ mod tests {
         slabs.trim();
         assert_eq!(slabs.free(), 2, "one was not");
         slabs.trim();
+        assert_eq!(slabs.free(), 0);
+    }
+
+    #[test]
+    fn what_is_taken_from_elsewhere_is_given_back_here_unless_there_is_room_for_both() {
+        let slabs = Slabs::default();
+        drop([full(&slabs), full(&slabs), full(&slabs)]);
+        let slab = SLAB as u64;
+        slabs.make_way(slab - 1, 0);
+        assert_eq!(slabs.free(), 3, "not a whole slab yet");
+        slabs.make_way(1, 3 * slab);
+        assert_eq!(slabs.free(), 3, "there is room for both");
+        slabs.make_way(slab, 2 * slab);
+        assert_eq!(slabs.free(), 2);
+        slabs.make_way(slab, 0);
+        assert_eq!(slabs.free(), 1, "no more than was taken");
+        slabs.make_way(100 * slab, 0);
         assert_eq!(slabs.free(), 0);
     }
 }
