@@ -15,7 +15,7 @@ use crate::budget::{Budget, Filling};
 use crate::upload::{Body, BodyBroken};
 
 /// How much is read at once of what nobody wants to keep.
-const UNWANTED: usize = 64 * 1024;
+const UNWANTED: usize = 16 * 1024;
 
 /// A body on its way in: exactly as long as its range, and at a pace that is worth a connection.
 pub(super) struct FragmentBody<'s> {
