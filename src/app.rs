@@ -64,6 +64,11 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Descriptors beyond those of clients: listeners, connections to stores, open files of local directories, standard streams.
 const OWN_FILES: u64 = 512;
 
+/// Threads for what blocks: as many as the readers and writers of one local directory keep busy. What more of them could do for several
+/// directories on one machine is less than what they would hold: each keeps memory of its own. No work waits there for other work that may
+/// still have to get a thread.
+const BLOCKING_THREADS: usize = 96;
+
 /// Why a gateway ended that nobody asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum Failed {
@@ -150,6 +155,7 @@ fn threads(wanted: u32) -> usize {
 fn runtime(threads: usize) -> io::Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads(threads)
+        .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("worker")
         .enable_all()
         .build()
