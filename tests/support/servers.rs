@@ -43,6 +43,7 @@ pub(crate) struct SeaweedFs {
     filer: u16,
     port: u16,
     metrics: u16,
+    master: u16,
 }
 
 impl SeaweedFs {
@@ -124,13 +125,14 @@ impl SeaweedFs {
         for (name, port) in names.iter().zip(ports) {
             command.arg(format!("-{name}={port}"));
         }
-        let [.., filer, _, port, _, metrics] = ports;
+        let [master, .., filer, _, port, _, metrics] = ports;
         let server = Server::start(command, folder);
         let mut started = Self {
             server,
             filer,
             port,
             metrics,
+            master,
         };
         started.wait()?;
         Ok(started)
@@ -192,6 +194,12 @@ impl SeaweedFs {
     #[allow(dead_code, reason = "shared: other tests need the other half")]
     pub(crate) const fn metrics(&self) -> u16 {
         self.metrics
+    }
+
+    /// Where it takes orders on 127.0.0.1, such as to give the disk back what was deleted (`/vol/vacuum`).
+    #[allow(dead_code, reason = "shared: other tests need the other half")]
+    pub(crate) const fn master(&self) -> u16 {
+        self.master
     }
 
     /// What the server wrote to its log so far.

@@ -56,18 +56,24 @@ pub(crate) enum Proof {
     Behind(Process),
     /// The files lie in this folder.
     Folder(PathBuf),
-    /// The files can be fetched here, below this path.
-    Bucket(SocketAddr, String),
+    /// The files can be fetched here, below this path; the store is tidied by way of its master.
+    Bucket {
+        address: SocketAddr,
+        path: String,
+        master: SocketAddr,
+    },
     /// There is no content.
     None,
 }
 
 impl Proof {
     fn bucket(seaweed: &SeaweedFs, prefix: &str) -> Self {
-        Self::Bucket(
-            SocketAddr::from(([127, 0, 0, 1], seaweed.port())),
-            format!("/bucket/{prefix}"),
-        )
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Self::Bucket {
+            address: at(seaweed.port()),
+            path: format!("/bucket/{prefix}"),
+            master: at(seaweed.master()),
+        }
     }
 }
 
@@ -272,7 +278,7 @@ impl Running {
         match &mut self.proof {
             Proof::Own => own(&mut self.processes)?.ask(question).map(drop),
             Proof::Behind(sink) => sink.ask(question).map(drop),
-            Proof::Folder(_) | Proof::Bucket(..) | Proof::None => Ok(()),
+            Proof::Folder(_) | Proof::Bucket { .. } | Proof::None => Ok(()),
         }
     }
 
@@ -291,7 +297,7 @@ impl Running {
                 }
                 found
             }
-            Proof::Bucket(address, path) => {
+            Proof::Bucket { address, path, master } => {
                 let mut client = Client::connect(*address)?;
                 let found = compare(load, self.style, round, |name| {
                     client.ask("GET", &format!("{path}/{name}")).map(|answer| answer.body)
@@ -299,6 +305,8 @@ impl Running {
                 for (name, ..) in load.names(self.style, round) {
                     client.ask("DELETE", &format!("{path}/{name}"))?;
                 }
+                // It keeps what was deleted until half of a volume is: some dozens of gibibytes in a run.
+                Client::connect(*master)?.ask("GET", "/vol/vacuum?garbageThreshold=0.01")?;
                 found
             }
         };
