@@ -199,7 +199,8 @@ impl App {
             .map(Door::bind)
             .collect::<Result<Vec<_>, _>>()?;
         let admin_door = Door::bind(&settings.server.admin_listen)?;
-        let metrics = Metrics::new(settings.routes.iter().map(|route| route.gateway.path.as_str()));
+        let routes: Vec<_> = settings.routes.iter().map(|route| route.gateway.name()).collect();
+        let metrics = Metrics::new(routes.iter().map(String::as_str));
         let panics = metrics.clone();
         telemetry::report_panics(move || panics.panicked());
         let budget = Budget::new(
@@ -366,7 +367,7 @@ impl fmt::Debug for App {
 
 impl StoreOfRoute {
     fn open(settings: &RouteSettings, window: Duration, metrics: &Metrics) -> Result<Self, Failed> {
-        let route = settings.gateway.path.clone();
+        let route = settings.gateway.name();
         let store = Store::open(&settings.store, metrics).map_err(|cause| Failed::Open {
             route: route.clone(),
             cause,
@@ -406,6 +407,7 @@ impl StoreOfRoute {
         })?;
         Ok(Route {
             place: Arc::clone(&self.place),
+            path: settings.gateway.path.clone(),
             host: settings.gateway.host.clone(),
             host_id,
             upload: settings.upload.taking,

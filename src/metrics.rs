@@ -563,7 +563,7 @@ fn labels_of(family: &prometheus::proto::MetricFamily) -> String {
         }
     }
     let show = |(name, values): (String, Vec<String>)| match name.as_str() {
-        "route" => "`route`: the paths of the routes".to_owned(),
+        "route" => "`route`: the routes, by path, after the host where they have one".to_owned(),
         "version" | "revision" => format!("`{name}`"),
         _ => format!("`{name}`: {}", values.join(", ")),
     };

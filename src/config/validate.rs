@@ -390,8 +390,8 @@ impl Check<'_> {
             self.report("routes", "there is none: nothing would be served");
         }
         let named = |route: &Route| {
-            let host = route.gateway.host.as_deref().map(str::to_ascii_lowercase);
-            (route.gateway.path.trim_matches('/').to_owned(), host)
+            let path = route.gateway.path.trim_matches('/').to_owned();
+            (path, route.gateway.bound_host())
         };
         for (index, route) in routes.iter().enumerate() {
             if let Some(first) = routes[..index].iter().position(|other| named(other) == named(route)) {

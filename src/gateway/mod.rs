@@ -67,8 +67,10 @@ const TRIM_INTERVAL: Duration = Duration::from_secs(10);
 /// A URL prefix and what is done with the requests below it.
 #[derive(Debug)]
 pub struct Route {
-    /// The store, the rules, and the prefix.
+    /// The store, the rules, and the name.
     pub place: Arc<Place>,
+    /// The path prefix.
+    pub path: String,
     /// The host that it is bound to, if any.
     pub host: Option<String>,
     /// Where its clients are sent for the rest of a session.
@@ -260,7 +262,7 @@ fn table(routes: Vec<Route>) -> Routes<Arc<Route>> {
     let routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
     Routes::new(routes.iter().map(|route| {
         let at = Location {
-            path: &route.place.route,
+            path: &route.path,
             host: route.host.as_deref(),
             host_id: route.host_id.as_ref().map(|id| id.host.as_str()),
         };

@@ -245,7 +245,7 @@ fn reply_url(route: &Route, at: ReplyAt) -> Result<String, Refused> {
                 host_id: route.host_id.as_ref().map(|id| id.host.as_str()),
                 origin: application.and_then(|application| application.reply_origin()),
             };
-            reply::url(&reached, &route.place.route, session).ok_or(Refused::InvalidArgument(
+            reply::url(&reached, &route.path, session).ok_or(Refused::InvalidArgument(
                 "the URL of the reply is longer than a client takes",
             ))
         }

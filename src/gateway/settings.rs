@@ -83,7 +83,8 @@ settings! {
         /// longest prefix wins, and one with a `host` wins over one without.
         #[required = "\"/\""]
         pub path: String = String::new(),
-        /// Host name that the request must ask for, without port. Without it, every host fits.
+        /// Host name that the request must ask for, without port. Without it, every host fits. The route goes by the host and the path
+        /// then, as in "uploads.example.com/": in the log, in metrics and events, and in the records of its sessions.
         #[example = "\"uploads.example.com\""]
         pub host: Option<String> = None,
         /// Host name or address, at most 300 characters, that clients are told to send the rest of an upload to (BITS-Host-Id). Only
@@ -110,5 +111,18 @@ settings! {
         /// Certificates (PEM) of the authorities that are believed when these servers are https. Without it, those of this machine.
         #[example = "\"/etc/bits-gateway/upstream-ca.pem\""]
         pub upstream_ca_file: Option<String> = None,
+    }
+}
+
+impl RouteSettings {
+    /// What the route goes by: its path, after the host where it is bound to one. Each route has its own.
+    pub fn name(&self) -> String {
+        self.bound_host().unwrap_or_default() + &self.path
+    }
+
+    /// The host that it is bound to, in the one spelling that stands for all of its spellings.
+    pub fn bound_host(&self) -> Option<String> {
+        let host = self.host.as_deref()?;
+        Some(host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase())
     }
 }

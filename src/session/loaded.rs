@@ -49,9 +49,13 @@ impl Session {
     /// Whether `principal` may know of this session, and speaks of the URL that it was created for.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`] for somebody else's session, so that ids can't be probed; [`Refusal::OtherTarget`].
+    /// [`Refusal::NotFound`] for somebody else's session, so that ids can't be probed, and for that of another host's route: when a route is
+    /// bound to a host, the sessions that it had before begin again. [`Refusal::OtherTarget`].
     pub fn admit(&self, principal: &Principal, target: &Target) -> Result<(), Refusal> {
         if self.record.principal != *principal {
+            return Err(Refusal::NotFound);
+        }
+        if self.record.target.differs_by_host(target) {
             return Err(Refusal::NotFound);
         }
         if self.record.target != *target {

@@ -51,16 +51,28 @@ impl Principal {
 }
 
 /// What a client asked for: the route, the decoded key below the route's store prefix, the raw query.
-/// Every packet of a session must name the same target; scheme, host and port don't count.
+/// Every packet of a session must name the same target; scheme, host and port don't count beyond the route that they lead to.
 #[derive(Clone, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
 pub struct Target {
-    /// The path prefix of the route, as configured.
+    /// The name of the route: its path prefix as configured, after its host where it is bound to one.
     pub route: String,
     /// The destination key below the prefix of the route's store, decoded and checked.
     pub key: String,
     /// The raw query of the request, without the question mark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
+}
+
+impl Target {
+    /// Whether the two have the same path and query, and lead to the routes of two hosts.
+    pub fn differs_by_host(&self, other: &Self) -> bool {
+        self.route != other.route && self.path() == other.path() && self.key == other.key && self.query == other.query
+    }
+
+    /// The path prefix of the route: every path begins with a slash, and no host has one.
+    fn path(&self) -> Option<&str> {
+        self.route.split_once('/').map(|(_, path)| path)
+    }
 }
 
 /// What a store says an object is: enough to make a write conditional on it still being that.
@@ -513,6 +525,22 @@ impl Phase {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn targets_of_two_hosts_are_told_from_other_ones() {
+        let target = |route: &str, key: &str| Target {
+            route: route.to_owned(),
+            key: key.to_owned(),
+            query: None,
+        };
+        let differ = |one, other| target(one, "f").differs_by_host(&target(other, "f"));
+        assert!(differ("/up/", "h/up/"));
+        assert!(differ("i/up/", "h/up/"));
+        assert!(!differ("h/up/", "h/up/"));
+        assert!(!differ("/up/", "/down/"));
+        assert!(!differ("h/up/", "i/"));
+        assert!(!target("/up/", "f").differs_by_host(&target("h/up/", "g")));
+    }
     use crate::staging::{Cutting, MAX_CLAIMS};
 
     /// A record of every version that was ever written, kept for ever.

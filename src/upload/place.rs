@@ -67,7 +67,7 @@ pub struct Rules {
 /// A route, as far as uploads need to know it.
 #[derive(Debug)]
 pub struct Place {
-    /// The path prefix of the route: its name.
+    /// The name of the route: its path prefix, after its host where it is bound to one. No two places have the same.
     pub route: String,
     /// Where its files and sessions are kept.
     pub store: Store,

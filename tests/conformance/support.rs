@@ -288,6 +288,7 @@ impl Room {
     pub fn route(&self) -> Route {
         Route {
             place: Arc::clone(&self.place),
+            path: self.place.route.clone(),
             host: None,
             host_id: self.host_id.clone(),
             upload: self.upload,

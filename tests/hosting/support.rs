@@ -144,6 +144,7 @@ pub(crate) fn route(path: &str) -> Route {
             application: None,
             events: None,
         }),
+        path: path.to_owned(),
         host: None,
         host_id: None,
         upload: Taking::Yes,

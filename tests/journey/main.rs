@@ -6,6 +6,7 @@ mod broken_lines;
 mod damaged;
 mod events;
 mod fronts;
+mod hosts;
 #[path = "../support/http.rs"]
 #[allow(dead_code, reason = "shared: other tests need the other half")]
 mod http;

@@ -102,6 +102,7 @@ pub(crate) fn serve_over_nothing(access_log: Packets) -> io::Result<()> {
                 application: None,
                 events: None,
             }),
+            path: "/up/".to_owned(),
             host: None,
             host_id: None,
             upload: Taking::Yes,

@@ -87,8 +87,8 @@ pub(super) struct Where {
     /// The store of the one route: s3://bucket/prefix, gs://…, az://…, file:///directory or a path
     #[arg(long, value_name = "URL")]
     store: Option<String>,
-    /// Only the store of this route
-    #[arg(long, value_name = "PATH")]
+    /// Only the store of this route, by its path, after its host if it has one: /uploads/, files.example.com/uploads/
+    #[arg(long, value_name = "ROUTE")]
     route: Option<String>,
     /// Ask the gateway whose admin listener is there, instead of the stores: http://127.0.0.1:9090. Its token, if it wants one, is
     /// server.admin_token of the configuration
@@ -244,9 +244,9 @@ fn source(place: &Where, loaded: &Loaded, worst: &mut Worst) -> Result<Source, F
         return Ok(Source::Gateway(gateway::Gateway::new(url.clone(), token)?));
     }
     if let Some(route) = &place.route
-        && !routes.iter().any(|known| known.gateway.path == *route)
+        && !routes.iter().any(|known| known.gateway.name() == *route)
     {
-        let known: Vec<_> = routes.iter().map(|route| route.gateway.path.as_str()).collect();
+        let known: Vec<_> = routes.iter().map(|route| route.gateway.name()).collect();
         return Err(Failure {
             code: USAGE,
             why: format!("there is no route {route:?}, but {}", known.join(", ")),

@@ -31,17 +31,18 @@ pub(super) struct Stores {
 impl Stores {
     /// Opens the stores of all routes, or of one. What can't be opened is told of and left out.
     pub(super) fn open(settings: &Settings, route: Option<&str>) -> (Self, Vec<Failure>) {
-        let metrics = Metrics::new(settings.routes.iter().map(|route| route.gateway.path.as_str()));
+        let routes: Vec<_> = settings.routes.iter().map(|route| route.gateway.name()).collect();
+        let metrics = Metrics::new(routes.iter().map(String::as_str));
         let mut failures: Vec<Failure> = Vec::new();
         let mut places = Vec::new();
         let wanted = settings
             .routes
             .iter()
-            .filter(|known| route.is_none_or(|route| known.gateway.path == route));
+            .filter(|known| route.is_none_or(|route| known.gateway.name() == route));
         for route in wanted {
             match Store::open_existing(&route.store, &metrics) {
                 Ok(store) => places.push(Arc::new(Place {
-                    route: route.gateway.path.clone(),
+                    route: route.gateway.name(),
                     store,
                     rules: route.upload.rules(),
                     // Nobody is told of a file by who only looks at sessions.
@@ -60,7 +61,7 @@ impl Stores {
         let rules = settings
             .routes
             .iter()
-            .map(|route| (route.gateway.path.clone(), route.upload.rules()));
+            .map(|route| (route.gateway.name(), route.upload.rules()));
         let budget = Budget::new(NO_MEMORY, Duration::ZERO);
         let uploads = Uploads::new(budget, Arc::new(SystemClock), metrics);
         let stores = Self {

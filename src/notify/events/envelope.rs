@@ -82,11 +82,11 @@ impl Event {
         let time = end.as_ref().map_or(record.created, |end| end.at);
         let ended = end.as_ref().map(|end| end.at.to_string());
         let (size, etag, sha256) = end.map_or((None, None, None), |end| (end.size, end.etag, end.sha256));
-        let source = source.unwrap_or(&record.target.route);
+        let source = source.map_or_else(|| source_of(&record.target.route), str::to_owned);
         Some(Self {
             id: format!("{}-{}", record.id.as_key(), kind.as_str()),
             kind,
-            source: utf8_percent_encode_once(source),
+            source: utf8_percent_encode_once(&source),
             time,
             data: Data {
                 event: kind,
@@ -148,6 +148,15 @@ impl Event {
         };
         // Texts and numbers always are JSON.
         (headers, body.unwrap_or_default())
+    }
+}
+
+/// The relative reference (RFC 3986 4.2) that the name of a route is: of one that is bound to a host, the host comes first.
+fn source_of(route: &str) -> String {
+    if route.starts_with('/') {
+        route.to_owned()
+    } else {
+        format!("//{route}")
     }
 }
 

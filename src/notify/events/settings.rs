@@ -48,7 +48,8 @@ settings! {
         /// `session_timeout`; "lost": the store or another writer took away what it stood on. Each costs one small object for as long as
         /// the session is remembered.
         pub kinds: Vec<EventKind> = EventKind::ALL.to_vec(),
-        /// The attribute `source` of events: a URI or the path of one. Without it, `path` of the route.
+        /// The attribute `source` of events: a URI or the path of one. Without it, `path` of the route, after `//` and its `host` where it
+        /// has one.
         #[example = "\"https://uploads.example.com/incoming/\""]
         pub source: Option<String> = None,
         /// How long the endpoint may take for each.
