@@ -2,6 +2,7 @@
 //!
 //! What a proxy says of its client is believed only of those that are named (`server.trusted_proxies`): everybody else may have made it up.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -81,9 +82,8 @@ impl Origin {
 /// The last address that no trusted proxy has: whatever stands before it is what that client claims.
 fn client(peer: SocketAddr, headers: &HeaderMap, trusted: &Trusted) -> SocketAddr {
     let mut known = peer;
-    let claims: Vec<_> = headers.get_all(FORWARDED_FOR).iter().collect();
-    let claims = claims.iter().rev().filter_map(|value| value.to_str().ok());
-    for claim in claims.flat_map(|value| value.rsplit(',')) {
+    let claims: Vec<_> = headers.get_all(FORWARDED_FOR).iter().map(text).collect();
+    for claim in claims.iter().rev().flat_map(|claims| claims.rsplit(',')) {
         let Some(address) = address(claim.trim()) else {
             return known;
         };
@@ -103,10 +103,15 @@ fn address(text: &str) -> Option<SocketAddr> {
         .or_else(|| Some(SocketAddr::new(bare.unwrap_or(text).parse().ok()?, 0)))
 }
 
+/// A value that need not be ASCII all along: what one proxy or client wrote there takes nothing away from what others did.
+fn text(value: &HeaderValue) -> Cow<'_, str> {
+    String::from_utf8_lossy(value.as_bytes())
+}
+
 /// The last element of a list, which the nearest proxy wrote.
-fn last<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    let value = headers.get_all(name).iter().next_back()?.to_str().ok()?;
-    value.rsplit(',').next().map(str::trim)
+fn last(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let value = text(headers.get_all(name).iter().next_back()?);
+    value.rsplit(',').next().map(|last| last.trim().to_owned())
 }
 
 /// What the next server is told: headers in their usual spelling, each with the value that it shall have. `None`: it goes without.
@@ -140,9 +145,8 @@ pub(super) fn hops(headers: &HeaderMap, is_upgrade: bool) -> Vec<HeaderName> {
     let named = headers
         .get_all(header::CONNECTION)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse::<HeaderName>().ok())
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         // What frames the body, or says where it goes, is not theirs to take away.
         .filter(|name| *name != header::CONTENT_LENGTH && *name != header::TRANSFER_ENCODING && *name != header::HOST);
     OF_ONE_CONNECTION
@@ -167,11 +171,7 @@ fn element(peer: SocketAddr, origin: &Origin, host: Option<&str>) -> String {
 
 /// All of a list, however many lines it came in.
 fn list(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    let lines: Vec<_> = headers
-        .get_all(name)
-        .iter()
-        .filter_map(|line| line.to_str().ok())
-        .collect();
+    let lines: Vec<_> = headers.get_all(name).iter().map(text).collect();
     (!lines.is_empty()).then(|| lines.join(", "))
 }
 
@@ -229,6 +229,8 @@ mod tests {
             (&["[2001:db8::1]:443, fd00::1"][..], "2001:db8::1"),
             (&["2001:db8::1"][..], "2001:db8::1"),
             (&["192.0.2.1, nonsense, 10.9.9.9"][..], "10.9.9.9"),
+            (&["caf\u{e9}, 192.0.2.1"][..], "192.0.2.1"),
+            (&["192.0.2.1, caf\u{e9}, 10.9.9.9"][..], "10.9.9.9"),
             (&["10.1.1.1, 10.2.2.2"][..], "10.1.1.1"),
             (&[""][..], "10.0.0.1"),
         ] {
@@ -256,7 +258,7 @@ mod tests {
         }
         let mut seen: Vec<_> = headers
             .iter()
-            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+            .map(|(name, value)| (name.to_string(), text(value).into_owned()))
             .collect();
         seen.sort();
         seen
@@ -302,7 +304,7 @@ mod tests {
     #[test]
     fn what_speaks_of_one_connection_stays_there() {
         let lines = [
-            ("Connection", "close, X-Secret, Content-Length, Upgrade"),
+            ("Connection", "close, \u{e9}, X-Secret, Content-Length, Upgrade"),
             ("Keep-Alive", "timeout=5"),
             ("X-Secret", "a"),
             ("X-Other", "b"),
