@@ -106,8 +106,14 @@ impl Letter {
                 session: &session,
                 original_url: text(header::ORIGINAL_REQUEST_URL),
                 size: self.size,
-                request: text(header::REQUEST_DATA_FILE),
-                response: text(header::RESPONSE_DATA_FILE),
+                places: [
+                    header::REQUEST_DATA_FILE,
+                    header::RESPONSE_DATA_FILE,
+                    BUCKET,
+                    DATA_OBJECT,
+                    REPLY_OBJECT,
+                ]
+                .map(text),
             };
             let signature = plain(&signature::sign(key, now, &signed));
             headers.extend(HeaderName::try_from(SIGNATURE).map(|name| (name, signature)));
@@ -201,6 +207,29 @@ mod tests {
                 "content-length: 0",
             ]
         );
+    }
+
+    #[test]
+    fn every_word_of_a_reference_is_signed() {
+        let url = Url::parse("http://app/in?x").unwrap();
+        let key = Secret::inline("a key of 16 bytes or more");
+        let signature = |change: fn(&mut Place, &mut Place)| {
+            let (mut request, mut response) = (place("entity"), place("reply"));
+            change(&mut request, &mut response);
+            let letter = letter(Content::Reference { request, response });
+            let headers = letter.headers(&url, None, Some(&key), Timestamp::from_millis(0));
+            headers["x-bits-gateway-signature"].clone()
+        };
+        let ours = signature(|_, _| {});
+        for change in [
+            |request: &mut Place, _: &mut Place| request.name.push('x'),
+            |_: &mut Place, response: &mut Place| response.name.push('x'),
+            |request: &mut Place, _: &mut Place| request.bucket.push('x'),
+            |request: &mut Place, _: &mut Place| request.object.push('x'),
+            |_: &mut Place, response: &mut Place| response.object.push('x'),
+        ] {
+            assert_ne!(signature(change), ours);
+        }
     }
 
     #[test]

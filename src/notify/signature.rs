@@ -14,8 +14,8 @@ pub(super) struct Signed<'a> {
     pub(super) session: &'a str,
     pub(super) original_url: &'a str,
     pub(super) size: u64,
-    pub(super) request: &'a str,
-    pub(super) response: &'a str,
+    /// Where the file lies and where the reply shall be, in words of the protocol and in ours; nothing where it is in the body.
+    pub(super) places: [&'a str; 5],
 }
 
 impl Signed<'_> {
@@ -27,10 +27,10 @@ impl Signed<'_> {
             session,
             original_url,
             size,
-            request,
-            response,
+            places,
         } = self;
-        format!("v1\n{seconds}\nPOST\n{path}\n{query}\n{session}\n{original_url}\n{size}\n{request}\n{response}\n")
+        let places = places.join("\n");
+        format!("v1\n{seconds}\nPOST\n{path}\n{query}\n{session}\n{original_url}\n{size}\n{places}\n")
     }
 }
 
@@ -67,8 +67,7 @@ mod tests {
             session: "{11111111-2222-4333-8444-555555555555}",
             original_url: "http://h/up/f.bin?ACCOUNT=873112",
             size: 300_000,
-            request: "",
-            response: "",
+            places: [""; 5],
         }
     }
 
@@ -83,7 +82,7 @@ mod tests {
         );
         assert_eq!(
             signature,
-            "t=1764000000,v1=85f1b22a071802410665c13c9862a673b27d98c044a777dbaf27bc882ef86453"
+            "t=1764000000,v1=f48cee94942807166861600a4a5a523e0f835c13845667a056408dca0996445f"
         );
     }
 
