@@ -91,7 +91,7 @@ impl Store {
     /// Trouble with the store.
     pub async fn tidy(&self, key: &Key, session: SessionId) -> Result<(), Error> {
         match self.path(key) {
-            Ok(path) => self.destination().tidy(&path, session).await,
+            Ok(path) => self.bucket_of(key).tidy(&path, session).await,
             // Nothing was ever published there.
             Err(_) => Ok(()),
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::StreamExt;
+use tokio::runtime::Handle;
 use tracing::{info, warn};
 
 use super::work::{Work, busy};
@@ -14,7 +15,7 @@ use crate::clock::{Deadline, Uptime, random_id};
 use crate::metrics::Notified;
 use crate::notify::{Content, Failure, Letter, Messenger, Mode, Pieces, Place as Spot, Replied};
 use crate::session::{Before, Delivery, Input, ObjectTag, Phase, Principal, Record, Reply, ReplyName, Verdict};
-use crate::staging::{PartRange, RecordedPart};
+use crate::staging::{PartRange, RecordedPart, UploadId};
 use crate::store::{CompleteError, Copied, Entrusted, Error, Key, Store, Terms};
 use crate::upload::Place;
 
@@ -322,6 +323,28 @@ fn spot(entrusted: Entrusted) -> Spot {
     }
 }
 
+/// The upload of a reply on its way. Unless it was completed it is aborted, also when nobody waits for it any more: no record names it.
+struct Unfinished<'a> {
+    store: &'a Store,
+    key: &'a Key,
+    upload: Option<UploadId>,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        // Without a runtime the process is ending.
+        let (Some(upload), Ok(runtime)) = (self.upload.take(), Handle::try_current()) else {
+            return;
+        };
+        let (store, key) = (self.store.clone(), self.key.clone());
+        runtime.spawn(async move {
+            if let Err(error) = store.abort(&key, &upload).await {
+                warn!(%key, %error, "a reply that broke off is left to the store's own cleaning");
+            }
+        });
+    }
+}
+
 /// Stores a reply piece by piece. What a failure leaves behind goes with the session.
 async fn keep(store: &Store, key: &Key, session: SessionId, mut body: Pieces) -> Result<ObjectTag, Untold> {
     let terms = Terms {
@@ -334,43 +357,42 @@ async fn keep(store: &Store, key: &Key, session: SessionId, mut body: Pieces) ->
         return Ok(store.put_file(key, session, first, terms).await?);
     }
     let upload = store.begin(key, session).await?;
-    let stored = async {
-        let mut parts: Vec<RecordedPart> = Vec::new();
-        let (mut piece, mut more) = (first, true);
-        loop {
-            let from = parts.last().map_or(0, RecordedPart::end);
-            let length: u64 = piece.iter().map(|chunk| chunk.len() as u64).sum();
-            if length > 0 {
-                let part = PartRange {
-                    index: u32::try_from(parts.len()).unwrap_or(u32::MAX),
-                    from,
-                    to: from + length,
-                };
-                let id = store.put_part(key, &upload, part, piece).await?;
-                parts.push(RecordedPart(id, part.to));
-            }
-            if !more {
-                break;
-            }
-            (piece, more) = fill(&mut body, &mut rest).await?;
-        }
-        let mark = store.mark(key, &upload).await?;
-        match store
-            .complete(key, session, &upload, &parts, terms, mark.as_deref())
-            .await
-        {
-            Ok(tag) => Ok(tag),
-            Err(CompleteError::Store(error)) => Err(error.into()),
-            Err(other) => Err(busy(other.to_string()).into()),
-        }
+    let mut unfinished = Unfinished {
+        store,
+        key,
+        upload: Some(upload.clone()),
     };
-    let stored: Result<ObjectTag, Untold> = stored.await;
-    if stored.is_err()
-        && let Err(error) = store.abort(key, &upload).await
-    {
-        warn!(%session, %error, "a reply that broke off is left to the store's own cleaning");
+    let mut parts: Vec<RecordedPart> = Vec::new();
+    let (mut piece, mut more) = (first, true);
+    loop {
+        let from = parts.last().map_or(0, RecordedPart::end);
+        let length: u64 = piece.iter().map(|chunk| chunk.len() as u64).sum();
+        if length > 0 {
+            let part = PartRange {
+                index: u32::try_from(parts.len()).unwrap_or(u32::MAX),
+                from,
+                to: from + length,
+            };
+            let id = store.put_part(key, &upload, part, piece).await?;
+            parts.push(RecordedPart(id, part.to));
+        }
+        if !more {
+            break;
+        }
+        (piece, more) = fill(&mut body, &mut rest).await?;
     }
-    stored
+    let mark = store.mark(key, &upload).await?;
+    match store
+        .complete(key, session, &upload, &parts, terms, mark.as_deref())
+        .await
+    {
+        Ok(tag) => {
+            unfinished.upload = None;
+            Ok(tag)
+        }
+        Err(CompleteError::Store(error)) => Err(error.into()),
+        Err(other) => Err(busy(other.to_string()).into()),
+    }
 }
 
 /// The next [`PIECE`] of a body, and whether more may come. What belongs to the one after it stays in `rest`.
@@ -392,5 +414,42 @@ async fn fill(body: &mut Pieces, rest: &mut Bytes) -> Result<(Vec<Bytes>, bool),
         if wanted == 0 {
             return Ok((piece, true));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::depot::Depot;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reply_that_stalls_for_too_long_leaves_no_upload_behind() {
+        let store = Depot::memory().store();
+        let session = SessionId::new(random_id());
+        let key = Key::reply(session, ReplyName(random_id()));
+        let beginning = futures::stream::iter((0..6).map(|_| Ok(Bytes::from(vec![1; 1 << 20]))));
+        let body = beginning.chain(futures::stream::pending()).boxed();
+        let kept = tokio::time::timeout(ANSWER_WITHIN, keep(&store, &key, session, body)).await;
+        assert!(kept.is_err());
+        tokio::time::timeout(ANSWER_WITHIN, async {
+            while !store.list_uploads(&key).await.unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_reply_of_several_pieces_is_one_object() {
+        let store = Depot::memory().store();
+        let session = SessionId::new(random_id());
+        let key = Key::reply(session, ReplyName(random_id()));
+        let body = futures::stream::iter((0..11).map(|_| Ok(Bytes::from(vec![1; 1 << 20])))).boxed();
+        let Ok(tag) = keep(&store, &key, session, body).await else {
+            panic!("a store that is well");
+        };
+        assert_eq!(tag.size, 11 << 20);
+        assert!(store.list_uploads(&key).await.unwrap().is_empty());
     }
 }
