@@ -13,9 +13,9 @@ use crate::bits::SessionId;
 use crate::clock::{Deadline, Timestamp, Uptime, random_id};
 use crate::metrics::Metrics;
 use crate::notify::events::{Backoff, Untaken};
-use crate::session::Announced;
-use crate::store::{Error, ListedSession, Store, Version};
-use crate::upload::Place;
+use crate::session::{Announced, EventKind};
+use crate::store::{Error, ListedSession, Store, Stored, Version};
+use crate::upload::{Place, Taken};
 
 /// The longest pause between two tries of the same event.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30 * 60);
@@ -84,8 +84,25 @@ struct Known {
     version: Version,
     round: u64,
     owes: bool,
+    /// When it began, while that is still to be told.
+    created: Option<Timestamp>,
     failures: u32,
     rests_until: Deadline,
+}
+
+/// What came of telling the events of one session.
+#[derive(Debug, Default)]
+struct Told {
+    owes: bool,
+    is_created_owed: bool,
+    has_failed: bool,
+}
+
+impl Told {
+    fn owe(&mut self, kind: EventKind) {
+        self.owes = true;
+        self.is_created_owed |= kind == EventKind::Created;
+    }
 }
 
 /// What came of a round.
@@ -168,70 +185,83 @@ impl Gatherer {
 
     async fn look_at(&self, listed: &ListedSession, now: Timestamp) -> Result<(), Error> {
         let Some(record) = &listed.record else { return Ok(()) };
+        // All routes of a store have the same window but for their time-outs.
+        let outboxes = self.places.iter().filter_map(|place| place.events.as_ref());
+        let left_after = outboxes.map(|outbox| outbox.is_left_after()).min().unwrap_or_default();
+        // What is younger is being told by whoever wrote it. Of a session that goes on, its beginning may be old enough all the same.
+        let is_young = now.since(record.modified) < left_after;
+        if is_young && listed.delivered.contains(&EventKind::Created) {
+            return Ok(());
+        }
         if let Some(known) = self.state().known.get_mut(&listed.id) {
             known.round = self.rounds;
-            if known.version.same_as(&record.version) && !known.owes {
+            let has_news = if is_young {
+                known.created.is_some_and(|created| now.since(created) >= left_after)
+            } else {
+                known.owes || !known.version.same_as(&record.version)
+            };
+            if !has_news {
                 return Ok(());
             }
         }
-        let age = now.since(record.modified);
-        // Whose is younger is being told of by whoever wrote it. All routes of a store have the same window but for their time-outs.
-        let youngest = self.places.iter().filter_map(|place| place.events.as_ref());
-        if youngest
-            .map(|outbox| outbox.is_left_after())
-            .min()
-            .is_some_and(|left| age < left)
-        {
-            return Ok(());
-        }
         let stored = self.store.read_record(listed.id).await?.ok_or(Error::NotFound)?;
-        // It may have been written since it was listed.
-        let age = now.since(stored.modified);
-        let owed = stored.record.owed(&listed.delivered);
-        let place = self
-            .places
-            .iter()
-            .find(|place| place.route == stored.record.target.route);
-        let outbox = place.and_then(|place| Some((place, place.events.as_ref()?)));
-        let (mut owes, mut has_failed) = (false, false);
-        if let Some((place, outbox)) = outbox {
-            // One event that is refused for good shall not hold up the other one of its session.
-            let rests = self.rests(listed.id);
-            for kind in owed {
-                let is_settled = if age < outbox.is_left_after() {
-                    false
-                } else if age
-                    >= stored
-                        .record
-                        .events
-                        .as_ref()
-                        .map_or(Duration::ZERO, Announced::patience)
-                {
-                    outbox.drop_event(place, &stored.record, kind).await.is_ok()
-                } else if rests || self.is_away(&place.route) {
-                    false
-                } else {
-                    let told = outbox.deliver(place, &stored.record, kind).await;
-                    self.note(&place.route, &told);
-                    has_failed |= told.is_err();
-                    told.is_ok()
-                };
-                if !is_settled {
-                    owes = true;
-                    *self.state().left.entry(place.route.clone()).or_default() += 1;
-                }
-            }
-        }
+        let told = self.tell(listed, &stored, now).await;
         let pauses = self.pauses;
         self.known(listed.id, &stored.version, |known| {
-            known.owes = owes;
-            if has_failed {
+            known.created = told.is_created_owed.then_some(stored.record.created);
+            known.owes = told.owes;
+            if told.has_failed {
                 known.failures += 1;
                 let pause = pauses.pause(known.failures, random_id().as_u128());
                 known.rests_until = Deadline::after(Uptime::now(), pause);
             }
         });
         Ok(())
+    }
+
+    /// Tells what a session owes and what is old enough.
+    async fn tell(&self, listed: &ListedSession, stored: &Stored, now: Timestamp) -> Told {
+        let mut told = Told::default();
+        let place = self
+            .places
+            .iter()
+            .find(|place| place.route == stored.record.target.route);
+        let Some((place, outbox)) = place.and_then(|place| Some((place, place.events.as_ref()?))) else {
+            return told;
+        };
+        let patience = stored
+            .record
+            .events
+            .as_ref()
+            .map_or(Duration::ZERO, Announced::patience);
+        // One event that is refused for good shall not hold up the other one of its session.
+        let rests = self.rests(listed.id);
+        for kind in stored.record.owed(&listed.delivered) {
+            // The record may have been written since it was listed.
+            let since = match kind {
+                EventKind::Created => stored.record.created.min(stored.modified),
+                _ => stored.modified,
+            };
+            let age = now.since(since);
+            let is_settled = if age < outbox.is_left_after() {
+                told.owe(kind);
+                continue;
+            } else if age >= patience {
+                outbox.drop_event(place, &stored.record, kind).await.is_ok()
+            } else if rests || self.is_away(&place.route) {
+                false
+            } else {
+                let taken = outbox.deliver(place, &stored.record, kind).await;
+                self.note(&place.route, &taken);
+                told.has_failed |= taken.is_err();
+                taken == Ok(Taken::Marked)
+            };
+            if !is_settled {
+                told.owe(kind);
+                *self.state().left.entry(place.route.clone()).or_default() += 1;
+            }
+        }
+        told
     }
 
     /// Whether the events of a session failed so lately that they are not tried.
@@ -249,14 +279,14 @@ impl Gatherer {
         state.away.get(route).is_some_and(|failures| *failures >= AWAY_AFTER)
     }
 
-    fn note(&self, route: &str, told: &Result<(), Untaken>) {
+    fn note(&self, route: &str, told: &Result<Taken, Untaken>) {
         let mut state = self.state();
         match told {
             Err(Untaken::Unreachable(_) | Untaken::TimedOut(_)) => {
                 *state.away.entry(route.to_owned()).or_default() += 1;
             }
             // Whoever says no is there.
-            Ok(()) | Err(Untaken::Status(_)) => drop(state.away.remove(route)),
+            Ok(_) | Err(Untaken::Status(_)) => drop(state.away.remove(route)),
         }
     }
 
@@ -266,6 +296,7 @@ impl Gatherer {
             version: version.clone(),
             round: self.rounds,
             owes: true,
+            created: None,
             failures: 0,
             rests_until: Deadline::after(Uptime::now(), Duration::ZERO),
         });
@@ -308,7 +339,7 @@ mod tests {
     use crate::clock::{Clock, SystemClock};
     use crate::notify::events::{Herald, Mode, Settings};
     use crate::session::{Before, EventKind, Outcome, Phase, Principal, Record, Target};
-    use crate::store::depot::Depot;
+    use crate::store::depot::{Depot, Line};
     use crate::upload::{Checksum, Coordination, Durability, Outbox, Rules};
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -355,6 +386,10 @@ mod tests {
     }
 
     fn place(depot: &Depot, url: &str) -> Arc<Place> {
+        place_over(depot.store(), url)
+    }
+
+    fn place_over(store: Store, url: &str) -> Arc<Place> {
         let settings = Settings {
             mode: Mode::Binary,
             url: Some(url.to_owned()),
@@ -364,7 +399,7 @@ mod tests {
         let outbox = Outbox::new(herald, HOUR, Arc::new(SystemClock), Metrics::new(["/"]));
         Arc::new(Place {
             route: "/".to_owned(),
-            store: depot.store(),
+            store,
             rules: Rules {
                 overwrite: false,
                 max_upload_size: 1 << 20,
@@ -455,6 +490,40 @@ mod tests {
         depot.advance(2 * HOUR);
         gather(&mut gatherer, &depot).await;
         assert_eq!(endpoint.heard(), ids(id, &["expired"]));
+    }
+
+    #[tokio::test]
+    async fn the_beginning_of_a_session_is_told_while_it_goes_on() {
+        let (depot, endpoint) = (Depot::memory(), Endpoint::open().await);
+        let place = place(&depot, &endpoint.url);
+        let id = abandoned(&place, Phase::Open(crate::session::Staged::default()), 3).await;
+        let mut gatherer = gatherer(&place);
+        assert_eq!(gather(&mut gatherer, &depot).await, 0);
+        for round in 0..4 {
+            depot.advance(HOUR / 2);
+            let stored = place.store.read_record(id).await.unwrap().unwrap();
+            let next = stored.record.clone().stamped(random_id(), SystemClock.now());
+            place.store.replace_record(&next, &stored.version).await.unwrap();
+            assert_eq!(gather(&mut gatherer, &depot).await, 0);
+            let told = if round == 2 { ids(id, &["created"]) } else { Vec::new() };
+            assert_eq!(endpoint.heard(), told, "round {round}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_event_that_was_taken_and_could_not_be_marked_is_told_again() {
+        let (depot, endpoint, line) = (Depot::memory(), Endpoint::open().await, Line::new());
+        let place = place_over(depot.over(&line), &endpoint.url);
+        let id = abandoned(&place, Phase::Open(crate::session::Staged::default()), 3).await;
+        depot.advance(2 * HOUR);
+        let mut gatherer = gatherer(&place);
+        // The list and the record come through.
+        line.cut_after(2);
+        assert_eq!(gather(&mut gatherer, &depot).await, 1);
+        assert_eq!(endpoint.heard(), ids(id, &["created"]));
+        line.cut_after(u64::MAX);
+        assert_eq!(gather(&mut gatherer, &depot).await, 0);
+        assert_eq!(endpoint.heard(), ids(id, &["created"]));
     }
 
     #[tokio::test]

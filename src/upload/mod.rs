@@ -34,7 +34,7 @@ use dashmap::DashMap;
 use tracing::info;
 
 pub use body::{Body, BodyBroken};
-pub use outbox::Outbox;
+pub use outbox::{Outbox, Taken};
 pub use overview::{Detail, Filter, More, Overview, Standing};
 pub use place::{Asked, Checksum, Coordination, Durability, Place, Rules};
 pub use refused::Refused;

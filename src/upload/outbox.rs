@@ -73,9 +73,9 @@ impl Outbox {
     ///
     /// # Errors
     /// [`Untaken`]: it is to be told again.
-    pub async fn deliver(&self, place: &Place, record: &Record, kind: EventKind) -> Result<(), Untaken> {
+    pub async fn deliver(&self, place: &Place, record: &Record, kind: EventKind) -> Result<Taken, Untaken> {
         let Some(event) = Event::of(record, kind, &place.store.to_string(), self.herald.source()) else {
-            return Ok(());
+            return Ok(Taken::Marked);
         };
         if let Err(untaken) = self.herald.tell(&event, self.clock.now()).await {
             self.metrics.event_failed(&place.route, reason(&untaken));
@@ -91,8 +91,9 @@ impl Outbox {
         self.metrics.event_delivered(&place.route, kind);
         if let Err(error) = place.store.settle_event(record.id, kind, Settled::Delivered).await {
             warn!(session = %record.id, event = kind.as_str(), %error, "an event was delivered and will be again: it could not be marked");
+            return Ok(Taken::Unmarked);
         }
-        Ok(())
+        Ok(Taken::Marked)
     }
 
     /// Gives an event up that nobody took for too long.
@@ -101,7 +102,7 @@ impl Outbox {
     /// Trouble with the store: it is not given up yet.
     pub async fn drop_event(&self, place: &Place, record: &Record, kind: EventKind) -> Result<(), crate::store::Error> {
         place.store.settle_event(record.id, kind, Settled::Dropped).await?;
-        self.metrics.event_dropped(&place.route, kind);
+        place.gave_up(kind);
         warn!(session = %record.id, route = place.route, key = record.target.key, event = kind.as_str(), "dropped: nobody took the event");
         Ok(())
     }
@@ -134,7 +135,23 @@ impl Outbox {
     }
 }
 
+/// What became of an event that the endpoint took.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Taken {
+    /// The store says so: nobody tells it again.
+    Marked,
+    /// Nobody else knows, so it is told again.
+    Unmarked,
+}
+
 impl Place {
+    /// Counts an event that is told no more although nobody took it.
+    pub fn gave_up(&self, kind: EventKind) {
+        if let Some(outbox) = &self.events {
+            outbox.metrics.event_dropped(&self.route, kind);
+        }
+    }
+
     /// What a session of this place promises to tell, which begins now.
     pub(super) fn promise(&self, client: Option<String>) -> Option<Announced> {
         self.events.as_ref().map(|outbox| outbox.promise(client))

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, HeaderName};
-use reqwest::Client;
+use reqwest::{Client, Response};
 use url::Url;
 
 use super::settings::endpoint;
@@ -24,6 +24,9 @@ const SIGNATURE: HeaderName = HeaderName::from_static("x-bits-gateway-signature"
 
 /// As much of an answer is read, so that the connection can be used again.
 const UNHEARD: usize = 64 * 1024;
+
+/// And for so long: whoever dallies is asked over another one.
+const AFTERTHOUGHT: Duration = Duration::from_secs(1);
 
 /// Tells one endpoint of the sessions of a route.
 pub struct Herald {
@@ -97,10 +100,13 @@ impl Herald {
     /// [`Untaken`]: it is to be told again.
     pub async fn tell(&self, event: &Event, now: Timestamp) -> Result<(), Untaken> {
         let telling = tokio::time::timeout(self.timeout, self.post(event, now));
-        telling.await.unwrap_or(Err(Untaken::TimedOut(self.timeout)))
+        let answer = telling.await.unwrap_or(Err(Untaken::TimedOut(self.timeout)))?;
+        // It has said all that counts: what goes wrong from here on takes nothing back.
+        let _ = tokio::time::timeout(AFTERTHOUGHT, hear_out(answer)).await;
+        Ok(())
     }
 
-    async fn post(&self, event: &Event, now: Timestamp) -> Result<(), Untaken> {
+    async fn post(&self, event: &Event, now: Timestamp) -> Result<Response, Untaken> {
         let (mut headers, body) = event.request(self.mode);
         // Two identifiers and a hyphen.
         let id = HeaderValue::from_str(event.id()).unwrap_or_else(|_| HeaderValue::from_static(""));
@@ -122,20 +128,23 @@ impl Herald {
             .body(body)
             .send()
             .await;
-        let mut answer = sent.map_err(|error| Untaken::Unreachable(unreachable(&error)))?;
+        let answer = sent.map_err(|error| Untaken::Unreachable(unreachable(&error)))?;
         let status = answer.status();
-        if !status.is_success() {
-            return Err(Untaken::Status(status.as_u16()));
+        if status.is_success() {
+            Ok(answer)
+        } else {
+            Err(Untaken::Status(status.as_u16()))
         }
-        let mut heard = 0;
-        // It has said all that counts: what goes wrong from here on takes nothing back.
-        while let Ok(Some(piece)) = answer.chunk().await {
-            heard += piece.len();
-            if heard > UNHEARD {
-                break;
-            }
+    }
+}
+
+async fn hear_out(mut answer: Response) {
+    let mut heard = 0;
+    while let Ok(Some(piece)) = answer.chunk().await {
+        heard += piece.len();
+        if heard > UNHEARD {
+            break;
         }
-        Ok(())
     }
 }
 
@@ -145,5 +154,60 @@ impl fmt::Debug for Herald {
             .field("mode", &self.mode)
             .field("kinds", &self.kinds)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::bits::SessionId;
+    use crate::clock::random_id;
+    use crate::session::{Before, Principal, Record, Target};
+
+    fn event() -> Event {
+        let target = Target {
+            route: "/".to_owned(),
+            key: "f".to_owned(),
+            query: None,
+        };
+        let (id, nobody, now) = (
+            SessionId::new(random_id()),
+            Principal::anonymous(),
+            Timestamp::default(),
+        );
+        let record = Record::begin(id, nobody, target, String::new(), 64, 64, false, Before::Absent, now);
+        let record = record.announced(Announced {
+            kinds: EventKind::ALL.to_vec(),
+            max_age: 60,
+            client: None,
+            end: None,
+        });
+        Event::of(&record, EventKind::Created, "memory:///", None).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_event_is_taken_by_its_status_however_slow_the_rest_of_the_answer_is() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/in", listener.local_addr().unwrap());
+        let endpoint = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 64];
+            stream.read_exact(&mut request).await.unwrap();
+            let head = b"HTTP/1.1 202 Accepted\r\nContent-Length: 10\r\n\r\n12345";
+            stream.write_all(head).await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        let settings = Settings {
+            mode: Mode::Binary,
+            url: Some(url),
+            timeout: Duration::from_secs(20),
+            ..Settings::default()
+        };
+        let herald = Herald::new(&settings).unwrap().unwrap();
+        assert_eq!(herald.tell(&event(), Timestamp::default()).await, Ok(()));
+        endpoint.abort();
     }
 }
