@@ -1,7 +1,7 @@
 //! One sweep of one store.
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::channel::mpsc;
@@ -11,7 +11,9 @@ use tracing::{debug, info, warn};
 use super::finding::{Deed, Finding, Report};
 use crate::bits::SessionId;
 use crate::clock::{Timestamp, random_id};
-use crate::session::{Announced, EventKind, Input, Limits, Outcome, Phase, Record, Session, Tails, Then, step};
+use crate::session::{
+    Announced, EventKind, Input, Limits, ObjectTag, Outcome, Phase, Record, Session, Tails, Then, step,
+};
 use crate::staging::UploadId;
 use crate::store::{Error, Key, KeyRefused, ListedRecord, ListedSession, Name, Store, Stored, Version};
 use crate::upload::{Place, Rules};
@@ -46,10 +48,12 @@ struct Known {
     is_cleared: bool,
 }
 
-/// Sweeps one store.
+/// Sweeps the sessions of one store.
 #[derive(Debug)]
 pub struct Broom {
     store: Store,
+    /// The routes that keep their sessions there. Where their files lie may differ.
+    places: Vec<Arc<Place>>,
     routes: HashMap<String, Lifetimes>,
     known: HashMap<SessionId, Known>,
     /// Whether it only says what it would do.
@@ -62,17 +66,24 @@ pub struct Broom {
 
 impl Broom {
     /// A broom for the store of `place`, which knows the rules of that route.
-    pub fn new(place: &Place) -> Self {
+    pub fn new(place: &Arc<Place>) -> Self {
         let mut broom = Self {
             store: place.store.clone(),
+            places: Vec::new(),
             routes: HashMap::new(),
             known: HashMap::new(),
             rehearses: false,
             listener: None,
             unheard: Vec::new(),
         };
-        broom.learn(&place.route, &place.rules);
+        broom.serve(place);
         broom
+    }
+
+    /// Tells it of another route that keeps its sessions in this store.
+    pub fn serve(&mut self, place: &Arc<Place>) {
+        self.places.push(Arc::clone(place));
+        self.learn(&place.route, &place.rules);
     }
 
     /// The same broom, but it changes nothing: what it finds and counts is what it would do.
@@ -89,28 +100,27 @@ impl Broom {
         self
     }
 
-    /// Tells it the rules of another route's sessions. Of two routes that are called the same, for different hosts, the more patient
-    /// one counts: a record doesn't tell which it was.
+    /// Tells it the rules of another route's sessions.
     pub fn learn(&mut self, route: &str, rules: &Rules) {
-        let rules = Lifetimes {
+        let lifetimes = Lifetimes {
             silent: rules.session_timeout,
             closed: rules.closed_session_memory,
         };
-        match self.routes.entry(route.to_owned()) {
-            Entry::Vacant(unknown) => {
-                unknown.insert(rules);
-            }
-            Entry::Occupied(mut known) => {
-                let known = known.get_mut();
-                known.silent = known.silent.max(rules.silent);
-                known.closed = known.closed.max(rules.closed);
-            }
-        }
+        self.routes.insert(route.to_owned(), lifetimes);
     }
 
     /// The store that is swept.
     pub const fn store(&self) -> &Store {
         &self.store
+    }
+
+    fn place_of(&self, route: &str) -> Option<&Arc<Place>> {
+        self.places.iter().find(|place| place.route == route)
+    }
+
+    /// Where a route keeps its files; of routes that are configured no more, where the first one does.
+    fn store_of(&self, route: &str) -> &Store {
+        self.place_of(route).map_or(&self.store, |place| &place.store)
     }
 
     /// Sweeps once. `now` is the time by the store's own clock.
@@ -264,7 +274,13 @@ impl Broom {
             max_part_size: 0,
             alike: false,
         };
-        let step = step(&session, input, &limits);
+        let mut step = step(&session, input, &limits);
+        // Its process may have died after it published the file, and before it could say so.
+        if step.save.as_ref().is_some_and(|ended| has_expired(&ended.phase))
+            && let Some(tag) = self.file_of(&session.record).await?
+        {
+            step = self::step(&session, Input::Published { tag, sha256: None }, &limits);
+        }
         let Some(record) = step.save else { return Ok(()) };
         if self.rehearses {
             self.count(id, &record.phase, report);
@@ -273,11 +289,7 @@ impl Broom {
         // The broom has no clock of its own to trust: the time in the record is for people only. That of an event is the store's.
         let record = record.noting_end(now).stamped(random_id(), session.record.written);
         self.store.replace_record(&record, &stored.version).await?;
-        if let Phase::Closed {
-            outcome: Outcome::Expired,
-            ..
-        } = record.phase
-        {
+        if has_expired(&record.phase) {
             info!(target: "bits_gateway::session", event = "expired", session = %id, key = record.target.key, "session");
         }
         self.count(id, &record.phase, report);
@@ -285,6 +297,22 @@ impl Broom {
             self.clear_staged(&record).await?;
         }
         Ok(())
+    }
+
+    /// The file of a session that never learned of its publication.
+    ///
+    /// Where files have no place for the session's id this is not to be told, nor where a server application takes them: what it was not told
+    /// of is no file.
+    async fn file_of(&self, record: &Record) -> Result<Option<ObjectTag>, Error> {
+        let Ok(key) = Key::parse(&record.target.key) else {
+            return Ok(None);
+        };
+        if record.application {
+            return Ok(None);
+        }
+        let seen = self.store_of(&record.target.route).look(&key).await?;
+        let own = seen.filter(|seen| seen.session == Some(record.id));
+        Ok(own.map(|seen| seen.tag))
     }
 
     fn count(&mut self, id: SessionId, phase: &Phase, report: &mut Report) {
@@ -301,12 +329,9 @@ impl Broom {
                 Deed::Expired
             }
             Phase::Closed { .. } => Deed::Completed,
-            // Of an ended or published session the sweep changes nothing else.
-            Phase::Open(_)
-            | Phase::Publishing { .. }
-            | Phase::Published { .. }
-            | Phase::Sealed { .. }
-            | Phase::Told { .. } => Deed::Revived,
+            Phase::Published { .. } => Deed::Published,
+            // Of an ended session the sweep changes nothing else.
+            Phase::Open(_) | Phase::Publishing { .. } | Phase::Sealed { .. } | Phase::Told { .. } => Deed::Revived,
         };
         self.note(id, deed, None, None);
     }
@@ -335,9 +360,10 @@ impl Broom {
     async fn clear_staged(&self, record: &Record) -> Result<(), Error> {
         let id = record.id;
         if let Ok(key) = place_of(record) {
+            let store = self.store_of(&record.target.route);
             match record.upload() {
-                Some(upload) => self.store.abort(&key, upload).await?,
-                None => self.store.tidy(&key, id).await?,
+                Some(upload) => store.abort(&key, upload).await?,
+                None => store.tidy(&key, id).await?,
             }
         }
         let objects = self.store.list_session(id).await?.into_iter().map(|object| object.name);
@@ -359,13 +385,15 @@ impl Broom {
         report: &mut Report,
     ) -> Result<(), Error> {
         self.clear(record.id).await?;
-        if self.owes_events(listed, now.since(record.modified)) {
+        let owed = self.owed_events(listed);
+        if !owed.is_empty() && self.is_worth_a_wait(record.id, now.since(record.modified)) {
             report.waiting += 1;
             self.note(record.id, Deed::Waits, None, None);
             return Ok(());
         }
-        for key in self.places_of_uploads(record.id) {
-            match self.abort_strays(record.id, &key, now, report).await {
+        let (files, keys) = self.places_of_uploads(record.id);
+        for key in keys {
+            match self.abort_strays(record.id, (&files, &key), now, report).await {
                 // Who may not list them leaves them to a rule of the bucket.
                 Ok(0) | Err(Error::Denied(_)) => {}
                 Ok(_) if !is_overdue => return Ok(()),
@@ -377,6 +405,7 @@ impl Broom {
             self.store.remove_record(record.id, Some(&record.version)).await?;
             // Without a record nobody is owed anything. The other way round, a crash in between would have it all told again.
             self.store.forget_events(record.id, &listed.delivered).await?;
+            self.give_up(record.id, &owed);
         }
         self.note(record.id, Deed::Forgotten, None, None);
         self.known.remove(&record.id);
@@ -384,27 +413,37 @@ impl Broom {
         Ok(())
     }
 
-    /// Whether somebody is still to be told of an ended session: its record is all that knows of that.
-    fn owes_events(&self, listed: &ListedSession, age: Duration) -> bool {
-        let Some(known) = self.known.get(&listed.id) else {
-            return false;
-        };
-        let mut owed = known.events.iter().filter(|kind| !listed.delivered.contains(kind));
-        let Some(kind) = owed.next() else { return false };
-        if age < known.patience {
-            return true;
+    /// What nobody was told yet of an ended session: its record is all that knows of that.
+    fn owed_events(&self, listed: &ListedSession) -> Vec<EventKind> {
+        let events = self.known.get(&listed.id).into_iter().flat_map(|known| &known.events);
+        events
+            .copied()
+            .filter(|kind| !listed.delivered.contains(kind))
+            .collect()
+    }
+
+    fn is_worth_a_wait(&self, id: SessionId, age: Duration) -> bool {
+        self.known.get(&id).is_some_and(|known| age < known.patience)
+    }
+
+    fn give_up(&self, id: SessionId, owed: &[EventKind]) {
+        let Some(known) = self.known.get(&id) else { return };
+        for kind in owed {
+            warn!(session = %id, route = known.route, key = known.key, event = kind.as_str(), "forgotten, and nobody ever took the event");
+            if let Some(place) = self.place_of(&known.route) {
+                place.gave_up(*kind);
+            }
         }
-        warn!(session = %listed.id, key = known.key, event = kind.as_str(), "forgotten, and nobody ever took the event");
-        false
     }
 
     /// Where uploads of a session may have begun: its destination, and its own place where a server application gets the file first.
-    fn places_of_uploads(&self, id: SessionId) -> Vec<Key> {
+    fn places_of_uploads(&self, id: SessionId) -> (Store, Vec<Key>) {
         let Some(known) = self.known.get(&id) else {
-            return Vec::new();
+            return (self.store.clone(), Vec::new());
         };
         let own = known.application.then(|| Key::entity(id));
-        own.into_iter().chain(Key::parse(&known.key).ok()).collect()
+        let keys = own.into_iter().chain(Key::parse(&known.key).ok()).collect();
+        (self.store_of(&known.route).clone(), keys)
     }
 
     /// Aborts uploads to `key` that no record names: those of a crash between beginning one and recording it. Gives back how many are
@@ -412,11 +451,11 @@ impl Broom {
     async fn abort_strays(
         &mut self,
         id: SessionId,
-        key: &Key,
+        (files, key): (&Store, &Key),
         now: Timestamp,
         report: &mut Report,
     ) -> Result<usize, Error> {
-        let mut strays = self.store.list_uploads(key).await?;
+        let mut strays = files.list_uploads(key).await?;
         if strays.is_empty() {
             return Ok(0);
         }
@@ -433,7 +472,7 @@ impl Broom {
             .partition(|(_, began)| now.since(*began) >= STRAY_UPLOAD);
         for (upload, _) in &old {
             if !self.rehearses {
-                self.store.abort(key, upload).await?;
+                files.abort(key, upload).await?;
             }
             report.aborted += 1;
         }
@@ -468,6 +507,16 @@ impl Broom {
         self.note(id, Deed::Orphans, Some(count), None);
         Ok(())
     }
+}
+
+fn has_expired(phase: &Phase) -> bool {
+    matches!(
+        phase,
+        Phase::Closed {
+            outcome: Outcome::Expired,
+            ..
+        }
+    )
 }
 
 /// Where the file of a session is put together.
@@ -905,6 +954,91 @@ mod tests {
         assert_eq!(sweep(&mut broom, &depot, GRACE / 2).await.orphans, 0);
         assert_eq!(sweep(&mut broom, &depot, GRACE / 2).await.orphans, 1);
         assert!(place.store.list_session(nobody).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_published_did_not_expire_although_nobody_noted_it() {
+        let (depot, place) = place();
+        let key = Key::parse("f").unwrap();
+        let id = replica().create(&place, asked()).await.unwrap();
+        send(&place, id, 0, 100).await.unwrap();
+        // Killed between the publication and the record of it.
+        let bytes = vec![Bytes::from_static(&[1; 200])];
+        let tag = place
+            .store
+            .put_file(&key, id, bytes, Terms::whenever(&Before::Absent))
+            .await;
+        let mut broom = Broom::new(&place);
+        assert_eq!(sweep(&mut broom, &depot, DAY).await.expiring, 1);
+        assert_eq!(sweep(&mut broom, &depot, GRACE).await.expired, 0);
+        let noted = place.store.read_record(id).await.unwrap().unwrap().record.phase;
+        assert_eq!(noted, Phase::Published { tag: tag.unwrap() });
+        sweep(&mut broom, &depot, DAY).await;
+        let ended = place.store.read_record(id).await.unwrap().unwrap().record.phase;
+        let closed = Phase::Closed {
+            outcome: Outcome::Completed,
+            upload: None,
+        };
+        assert_eq!(ended, closed);
+        assert_eq!(place.store.list_session(id).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_somebody_else_put_there_is_not_taken_for_the_file_of_a_session() {
+        let (depot, place) = place();
+        let id = replica().create(&place, asked()).await.unwrap();
+        send(&place, id, 0, 100).await.unwrap();
+        depot.put(&Key::parse("f").unwrap(), vec![1; 200]).await;
+        let mut broom = Broom::new(&place);
+        sweep(&mut broom, &depot, DAY).await;
+        assert_eq!(sweep(&mut broom, &depot, GRACE).await.expired, 1);
+    }
+
+    /// A route that keeps its files in a folder of its own, and its sessions where others do.
+    fn beside(folder: &std::path::Path, route: &str) -> Arc<Place> {
+        let at = |name: &str| folder.join(name).display().to_string();
+        let settings = crate::store::Settings {
+            url: at(route),
+            staging: Some(at("staging")),
+            ..Default::default()
+        };
+        let (_, place) = place();
+        let mut place = Arc::into_inner(place).unwrap();
+        place.route = format!("/{route}/");
+        place.store = Store::open(&settings, &Metrics::new(["/"])).unwrap();
+        Arc::new(place)
+    }
+
+    #[tokio::test]
+    async fn what_is_left_of_an_upload_is_removed_where_its_route_keeps_its_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (beside(folder.path(), "one"), beside(folder.path(), "other"));
+        let asked = || {
+            let mut asked = asked();
+            asked.target.route = "/other/".to_owned();
+            asked
+        };
+        let (replica, key) = (replica(), Key::parse("f").unwrap());
+        let begun = replica.create(&other, asked()).await.unwrap();
+        let range = ContentRange::new(0, 100, 200).unwrap();
+        let mut body = Whole(Some(Bytes::from_static(&[1; 100])));
+        let sent = replica.fragment(&other, &asked(), begun, range, &mut body).await;
+        assert_eq!(sent.verdict, Ok(()));
+        assert_eq!(other.store.list_uploads(&key).await.unwrap().len(), 1);
+        // Another one, of which no record tells.
+        let given_up = replica.create(&other, asked()).await.unwrap();
+        other.store.begin(&key, given_up).await.unwrap();
+        replica.cancel(&other, &asked(), given_up).await.unwrap();
+
+        let places = [Arc::clone(&one), Arc::clone(&other)];
+        let rules: Vec<_> = super::super::rules_of(&places).collect();
+        let mut brooms = super::super::by_store(&places, &rules);
+        assert_eq!(brooms.len(), 1);
+        let now = one.store.now().await.unwrap();
+        for days in [1, 3, 5] {
+            brooms[0].sweep(now.plus(days * DAY)).await.unwrap();
+        }
+        assert!(other.store.list_uploads(&key).await.unwrap().is_empty());
     }
 
     #[tokio::test]

@@ -34,6 +34,8 @@ pub enum Deed {
     Expiring,
     /// Takes that back: something was stored since.
     Revived,
+    /// Notes that its file is at its destination: its process died before it could.
+    Published,
     /// Ends it for want of progress, and removes what is staged.
     Expired,
     /// Closes it in the place of its client: its file is published.

@@ -162,17 +162,18 @@ pub fn rules_of(places: &[Arc<Place>]) -> impl Iterator<Item = (String, Rules)> 
 fn by_store(places: &[Arc<Place>], rules: &[(String, Rules)]) -> Vec<Broom> {
     let mut brooms: Vec<Broom> = Vec::new();
     for place in places {
-        if brooms
-            .iter()
-            .any(|broom| broom.store().shares_sessions_with(&place.store))
-        {
-            continue;
+        let known = brooms
+            .iter_mut()
+            .find(|broom| broom.store().shares_sessions_with(&place.store));
+        match known {
+            Some(broom) => broom.serve(place),
+            None => brooms.push(Broom::new(place)),
         }
-        let mut broom = Broom::new(place);
+    }
+    for broom in &mut brooms {
         for (route, rules) in rules {
             broom.learn(route, rules);
         }
-        brooms.push(broom);
     }
     brooms
 }

@@ -298,7 +298,7 @@ async fn upload(world: &World, key: &str, dice: &mut Dice) {
 /// Sweeps until everything is too old, and finds that nothing is left.
 async fn sweep(place: &Place, keys: &[String]) {
     let store = Store::open(place.settings(), &Metrics::new(["/up/"])).expect("a store");
-    let route = Route {
+    let route = Arc::new(Route {
         route: "/up/".to_owned(),
         store: store.clone(),
         rules: Rules {
@@ -315,7 +315,7 @@ async fn sweep(place: &Place, keys: &[String]) {
         },
         application: None,
         events: None,
-    };
+    });
     let mut broom = Broom::new(&route);
     let now = store.now().await.expect("a clock");
     let mut report = Default::default();

@@ -1080,13 +1080,13 @@ impl World {
             replica.uploads.forget_idle();
         }
         let truth = self.lines.truth();
-        let place = Place {
+        let place = Arc::new(Place {
             route: "/".to_owned(),
             store: truth.clone(),
             rules: self.plan.rules(),
             application: None,
             events: None,
-        };
+        });
         let mut broom = Broom::new(&place);
         for _ in 0..6 {
             self.lines.depot.time.jump(2 * DAY).await;

@@ -115,6 +115,10 @@ fn found(finding: &Finding, dry_run: bool) -> String {
     let (did, would) = match finding.deed {
         Deed::Expiring => ("noted as expiring", "would be noted as expiring"),
         Deed::Revived => ("stirred since: lives on", "stirred since: would live on"),
+        Deed::Published => (
+            "found to be published: its file is there",
+            "would be noted as published: its file is there",
+        ),
         Deed::Expired => ("expired", "would expire"),
         Deed::Completed => (
             "published, closed in the place of its client",
