@@ -16,7 +16,7 @@ use clap_complete::Shell;
 
 use crate::bits::Hresult;
 use crate::config::{self, Flags, Loaded, Sources};
-use crate::{app, client, telemetry};
+use crate::{app, client, clock, telemetry};
 
 /// Exit code of a wrong command line (`EX_USAGE` of sysexits.h).
 const USAGE: u8 = 64;
@@ -203,7 +203,7 @@ impl Configured {
 
 fn serve(loaded: &Loaded) -> ExitCode {
     let log = &loaded.settings.log;
-    let _log = match telemetry::start(log.format, &log.level) {
+    let _log = match telemetry::start(log.format, &log.level, clock::stamp) {
         Ok(log) => log,
         Err(reason) => {
             say(&format!("cannot log: {reason}\n"));

@@ -52,7 +52,7 @@ pub enum Packets {
 /// The target of the lines about single requests. There may be very many; [`start`] says what follows from that.
 pub const ACCESS: &str = "bits_gateway::access";
 
-/// Begins to log to standard output, for the rest of the life of the process.
+/// Begins to log to standard output, for the rest of the life of the process. `now` says what time it is, as text.
 ///
 /// A line is written before the call that logs it returns. Only those about requests that went well may wait a few milliseconds for
 /// others, so that many of them go out in one write: a process that is killed takes the last ones with it. They come before
@@ -60,7 +60,7 @@ pub const ACCESS: &str = "bits_gateway::access";
 ///
 /// # Errors
 /// A sentence, when `level` is none, or when somebody logs already.
-pub fn start(format: Format, level: &str) -> Result<Log, String> {
+pub fn start(format: Format, level: &str, now: fn() -> String) -> Result<Log, String> {
     let targets = targets(level)?;
     let json = match format {
         Format::Auto => !std::io::stdout().is_terminal(),
@@ -71,6 +71,7 @@ pub fn start(format: Format, level: &str) -> Result<Log, String> {
     let log = Log(outlet.clone());
     let lines = Lines {
         json,
+        now,
         write: move |line: &[u8], urgency| outlet.write(line, urgency),
     };
     tracing_subscriber::registry()
@@ -169,13 +170,14 @@ const LEVELS: [(&str, LevelFilter); 6] = [
 /// Writes events as lines.
 struct Lines<W> {
     json: bool,
+    now: fn() -> String,
     write: W,
 }
 
 impl<S: Subscriber, W: Fn(&[u8], Urgency) + 'static> Layer<S> for Lines<W> {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
-        let line = Line::of(event, self.json).finish(*metadata.level(), metadata.target());
+        let line = Line::of(event, self.json).finish(&(self.now)(), *metadata.level(), metadata.target());
         let is_routine = metadata.target() == ACCESS && *metadata.level() == Level::INFO;
         (self.write)(&line, if is_routine { Urgency::Soon } else { Urgency::Now });
     }
@@ -193,6 +195,7 @@ mod tests {
         let into = Arc::clone(&lines);
         let layer = Lines {
             json,
+            now: || "2026-11-23T01:46:59.123456Z".to_owned(),
             write: move |line: &[u8], _| into.lock().unwrap().push(String::from_utf8(line.to_vec()).unwrap()),
         };
         let subscriber = tracing_subscriber::registry().with(layer.with_filter(targets(level).unwrap()));
@@ -208,7 +211,7 @@ mod tests {
         });
         let [line] = &lines[..] else { panic!("{lines:?}") };
         assert_eq!(line.matches('\n').count(), 1);
-        assert!(line.starts_with("{\"ts\":\"20"), "{line}");
+        assert!(line.starts_with("{\"ts\":\"2026-11-23T01:46:59.123456Z\","), "{line}");
         let value: serde_json::Value = serde_json::from_str(line).unwrap();
         let rest = line.split_once("\",\"level\"").unwrap().1;
         assert_eq!(

@@ -6,8 +6,6 @@ use std::io::Write as _;
 use serde::{Serialize, Serializer};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 /// Room for a line about a packet, in bytes.
 const LINE: usize = 512;
@@ -39,18 +37,12 @@ impl Line {
     }
 
     /// The whole line with its end. `target` is what the event names, unless a field of it knew better.
-    pub(super) fn finish(self, level: Level, target: &str) -> Vec<u8> {
-        let mut ts = String::new();
-        // Neither this nor anything below fails: it is all written to memory.
-        let _ = SystemTime.format_time(&mut Writer::new(&mut ts));
+    pub(super) fn finish(self, ts: &str, level: Level, target: &str) -> Vec<u8> {
         let target = self.target.as_deref().unwrap_or(target);
         let level = name(level);
         let mut line = Vec::with_capacity(LINE + self.fields.len());
         if self.json {
-            for (name, text) in FIRST
-                .into_iter()
-                .zip([ts.as_str(), level, target, self.message.as_str()])
-            {
+            for (name, text) in FIRST.into_iter().zip([ts, level, target, self.message.as_str()]) {
                 add(&mut line, name, "", text);
             }
             // The comma before the first one.
@@ -58,6 +50,7 @@ impl Line {
             line.extend_from_slice(&self.fields);
             line.push(b'}');
         } else {
+            // Neither this nor anything else here fails: it is all written to memory.
             let _ = write!(line, "{ts} {level:5} {}: {}", Plain(target), Plain(&self.message));
             line.extend_from_slice(&self.fields);
         }

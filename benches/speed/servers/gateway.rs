@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use bits_gateway::budget::Budget;
-use bits_gateway::clock::SystemClock;
+use bits_gateway::clock::{SystemClock, stamp};
 use bits_gateway::config::Settings;
 use bits_gateway::download::Downloads;
 use bits_gateway::gateway::{Door, Gateway, Limits, MethodOverride, Parts, Route};
@@ -84,7 +84,7 @@ pub(crate) fn route_to_bucket(seaweed: &SeaweedFs, prefix: &str, options: &str, 
 /// The rooms of the gateway as `app` puts them together, over a store that keeps nothing. Never returns.
 pub(crate) fn serve_over_nothing(access_log: Packets) -> io::Result<()> {
     let settings = Settings::default();
-    let _log = telemetry::start(Format::Json, &settings.log.level).map_err(io::Error::other)?;
+    let _log = telemetry::start(Format::Json, &settings.log.level, stamp).map_err(io::Error::other)?;
     let runtime = runtime()?;
     let _inside = runtime.enter();
     let door = Door::bind(&"127.0.0.1:0").map_err(io::Error::other)?;

@@ -42,9 +42,10 @@ impl Root {
             return Err(Fault::Exists);
         }
         let disk = self.disk();
-        let temporary = Temporary {
+        let mut temporary = Temporary {
             disk,
             path: self.temporary(),
+            has_moved: false,
         };
         let file = disk
             .create(&temporary.path)
@@ -62,6 +63,7 @@ impl Root {
         disk.sync_file(&file)
             .map_err(Fault::when("cannot sync", &temporary.path))?;
         self.publish(&temporary.path, path, condition, by)?;
+        temporary.has_moved = true;
         Ok(facts)
     }
 
@@ -181,12 +183,15 @@ impl Root {
 struct Temporary<'a> {
     disk: &'a dyn Disk,
     path: PathBuf,
+    has_moved: bool,
 }
 
 impl Drop for Temporary<'_> {
     fn drop(&mut self) {
-        // Not found after it was published; whatever else is left is cleared at the next start.
-        let _ = self.disk.remove_file(&self.path);
+        if !self.has_moved {
+            // What is left is cleared at the next start.
+            let _ = self.disk.remove_file(&self.path);
+        }
     }
 }
 
