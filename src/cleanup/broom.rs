@@ -11,11 +11,9 @@ use tracing::{debug, info, warn};
 use super::finding::{Deed, Finding, Report};
 use crate::bits::SessionId;
 use crate::clock::{Timestamp, random_id};
-use crate::session::{
-    Announced, EventKind, Input, Limits, ObjectTag, Outcome, Phase, Record, Session, Tails, Then, step,
-};
+use crate::session::{Announced, EventKind, Input, Limits, Outcome, Phase, Record, Session, Tails, Then, step};
 use crate::staging::UploadId;
-use crate::store::{Error, Key, KeyRefused, ListedRecord, ListedSession, Name, Store, Stored, Version};
+use crate::store::{Error, Key, KeyRefused, ListedRecord, ListedSession, Name, Seen, Store, Stored, Version};
 use crate::upload::{Place, Rules};
 
 /// Nothing younger than this is touched, and a session that was noted as expiring has this long to stir.
@@ -277,9 +275,9 @@ impl Broom {
         let mut step = step(&session, input, &limits);
         // Its process may have died after it published the file, and before it could say so.
         if step.save.as_ref().is_some_and(|ended| has_expired(&ended.phase))
-            && let Some(tag) = self.file_of(&session.record).await?
+            && let Some(Seen { tag, sha256, .. }) = self.file_of(&session.record).await?
         {
-            step = self::step(&session, Input::Published { tag, sha256: None }, &limits);
+            step = self::step(&session, Input::Published { tag, sha256 }, &limits);
         }
         let Some(record) = step.save else { return Ok(()) };
         if self.rehearses {
@@ -303,7 +301,7 @@ impl Broom {
     ///
     /// Where files have no place for the session's id this is not to be told, nor where a server application takes them: what it was not told
     /// of is no file.
-    async fn file_of(&self, record: &Record) -> Result<Option<ObjectTag>, Error> {
+    async fn file_of(&self, record: &Record) -> Result<Option<Seen>, Error> {
         let Ok(key) = Key::parse(&record.target.key) else {
             return Ok(None);
         };
@@ -311,8 +309,7 @@ impl Broom {
             return Ok(None);
         }
         let seen = self.store_of(&record.target.route).look(&key).await?;
-        let own = seen.filter(|seen| seen.session == Some(record.id));
-        Ok(own.map(|seen| seen.tag))
+        Ok(seen.filter(|seen| seen.session == Some(record.id)))
     }
 
     fn count(&mut self, id: SessionId, phase: &Phase, report: &mut Report) {
