@@ -19,6 +19,9 @@ async fn an_upload_is_told_packet_by_packet_in_the_log_and_counted() {
     let mut upload = Upload::new(gateway.url("/up/f.bin"), source);
     upload.options.sizes = Sizes::Fixed(10_000);
     upload.run(|_| {}).await.expect("it arrives");
+    // A line is written when its answer has gone: the next request could be told first.
+    let closed = |line: &Value| (line.get("kind")? == "Close-Session").then_some(());
+    gateway.logged("the session is closed", closed).await;
     let file = gateway.get("/up/f.bin").await.expect("it is published");
     assert_eq!(file.body.len(), 30_000);
     let kinds =
